@@ -1,0 +1,1 @@
+"""The asyncio client for GTS Engine and the SXWL cloud."""

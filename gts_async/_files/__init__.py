@@ -1,0 +1,1 @@
+"""Files: datasets up, models down, archives unpacked; all disk work happens in worker threads."""

@@ -1,0 +1,1 @@
+"""Time, and many things at once: clocks, schedules, watches and fan-out. No network."""

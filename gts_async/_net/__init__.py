@@ -1,0 +1,1 @@
+"""The network: the only floor that knows httpx, connections, credentials and tries."""

@@ -1,0 +1,1 @@
+"""What users need to test their own applications: embedded servers as fixtures, faults as data, a fake clock."""

@@ -1,0 +1,139 @@
+"""Request, Answer and Call: what goes out, what came back, and one exchange of the two, as plain frozen values.
+
+Also the strict reading of JSON, the only place where untyped data is met. Nothing here does I/O or knows a service.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Generic, Self, TypeVar
+
+import attrs
+import msgspec
+
+from gts_async._errors import UnexpectedAnswer
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class FilePart:
+    """A file to be sent under `name`; it is opened when the request is sent, and anew for every try."""
+
+    name: str
+    path: str
+
+
+@attrs.frozen
+class Multipart:
+    """A form body of text fields and files, each with its field name, in the order they are sent."""
+
+    fields: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, FilePart], ...]
+
+
+@attrs.frozen
+class Request:
+    """What goes out: `path` is percent-encoded and relative to the service's base URL, `body` is ready to send.
+
+    Header names are lower case. Credentials are never in here: the Exchange adds them for its own origin.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | Multipart = b""
+
+    @classmethod
+    def json(cls, method: str, path: str, document: Mapping[str, Any]) -> Self:
+        """Give a request whose body is `document` as compact JSON, keys in their order."""
+        return cls(method, path, headers=JSON_HEADERS, body=encode(document))
+
+    def header(self, name: str) -> str | None:
+        """Give the first value of the header `name` (lower case), or None."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@attrs.frozen
+class Answer:
+    """What came back: the whole body, header names in lower case, and when it arrived (aware, UTC) if known."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    received_at: datetime | None = None
+
+    @classmethod
+    def json(cls, status: int, document: Any) -> Self:
+        """Give an answer whose body is `document` as compact JSON."""
+        return cls(status, JSON_HEADERS, encode(document))
+
+    def header(self, name: str) -> str | None:
+        """Give the first value of the header `name` (lower case), or None."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are shown as U+FFFD."""
+        return self.body.decode("utf-8", "replace")
+
+
+class Pace(Enum):
+    """How patient a call is: which of the session's timeouts bounds it."""
+
+    ORDINARY = "ordinary"
+    LOAD = "load"
+    TRANSFER = "transfer"
+
+
+@attrs.frozen
+class Call(Generic[T]):
+    """One exchange: a request, how to read its answer into a T, and whether it may be sent twice.
+
+    `read` raises only UnexpectedAnswer and ServiceErrors (and ServerFailed for a 5xx it is given). `answers_with` are
+    statuses of 500 and above that this service uses to answer this very call: they are read, never retried.
+    """
+
+    name: str
+    request: Request
+    read: Callable[[Answer], T]
+    is_repeatable: bool
+    pace: Pace = Pace.ORDINARY
+    answers_with: frozenset[int] = frozenset()
+
+
+JSON_HEADERS = (("content-type", "application/json"),)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+encode = msgspec.json.Encoder().encode
+
+
+@functools.cache
+def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(shape)
+
+
+def decode(body: bytes, shape: type[T], *, call: str) -> T:
+    """Read JSON strictly into `shape`: no silent `true` → 1, no `null` → "None"; unknown keys are passed over.
+
+    A byte order mark is accepted. Raises UnexpectedAnswer, whose problem names the path (`$.tasks[2]`), for anything
+    else that does not fit, invalid UTF-8 in a passed-over value included.
+    """
+    try:
+        if not body.isascii():
+            body.decode("utf-8")
+        value: T = _decoder(shape).decode(body.removeprefix(BYTE_ORDER_MARK))
+    except msgspec.ValidationError as error:
+        raise _unreadable(call, str(error), body) from error
+    except (msgspec.DecodeError, ValueError) as error:
+        kind = "is empty" if not body.strip() else f"is not JSON ({error})"
+        raise _unreadable(call, f"the answer {kind}", body) from error
+    except RecursionError as error:
+        raise _unreadable(call, "the answer is nested too deeply", body) from error
+    return value
+
+
+def _unreadable(call: str, problem: str, body: bytes) -> UnexpectedAnswer:
+    return UnexpectedAnswer(call=call, problem=problem, body=body[:4096].decode("utf-8", "replace"))
