@@ -4,10 +4,10 @@ Also the strict reading of JSON, the only place where untyped data is met. Nothi
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import attrs
 import msgspec
@@ -111,8 +111,8 @@ encode = msgspec.json.Encoder().encode
 
 
 @functools.cache
-def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(shape)
+def _decoder(shape: Hashable) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(cast(Any, shape))
 
 
 def decode(body: bytes, shape: type[T], *, call: str) -> T:
@@ -124,7 +124,7 @@ def decode(body: bytes, shape: type[T], *, call: str) -> T:
     try:
         if not body.isascii():
             body.decode("utf-8")
-        value: T = _decoder(shape).decode(body.removeprefix(BYTE_ORDER_MARK))
+        value: T = _decoder(cast(Hashable, shape)).decode(body.removeprefix(BYTE_ORDER_MARK))
     except msgspec.ValidationError as error:
         raise _unreadable(call, str(error), body) from error
     except (msgspec.DecodeError, ValueError) as error:
