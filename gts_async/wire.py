@@ -112,7 +112,7 @@ encode = msgspec.json.Encoder().encode
 
 @functools.cache
 def _decoder(shape: Hashable) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(cast(Any, shape))
+    return msgspec.json.Decoder(cast("Any", shape))
 
 
 def decode(body: bytes, shape: type[T], *, call: str) -> T:
@@ -124,7 +124,7 @@ def decode(body: bytes, shape: type[T], *, call: str) -> T:
     try:
         if not body.isascii():
             body.decode("utf-8")
-        value: T = _decoder(cast(Hashable, shape)).decode(body.removeprefix(BYTE_ORDER_MARK))
+        value: T = _decoder(cast("Hashable", shape)).decode(body.removeprefix(BYTE_ORDER_MARK))
     except msgspec.ValidationError as error:
         raise _unreadable(call, str(error), body) from error
     except (msgspec.DecodeError, ValueError) as error:
