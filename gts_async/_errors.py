@@ -6,6 +6,7 @@
     ├── TransportError            no usable answer arrived: .call .url .attempts .request_id
     │   ├── NotSent                 nothing reached the server: safe to try again
     │   ├── OutcomeUnknown          it may or may not have happened: .intent to settle it later
+    │   │   └── TimedOut              also TimeoutError: no answer within the call's time
     │   └── ServerFailed            the server answered 5xx to a call that may be repeated: .status .body
     ├── UnexpectedAnswer          the server broke its own protocol: .call .problem .body
     ├── ServiceError              the server understood and refused: .call .code .message
@@ -48,7 +49,8 @@ import attrs
 MAX_TEXT = 2048
 """Characters of a server's text that an error repeats."""
 
-_URL_QUERY = re.compile(r"(https?://[^\s\"'<>?]*)\?[^\s\"'<>]*")
+# JSON may spell a slash with a backslash before it.
+_URL_QUERY = re.compile(r"(https?:(?:\\?/){2}[^\s\"'<>?]*)\?[^\s\"'<>]*", re.IGNORECASE)
 
 
 def plain(text: str, limit: int = MAX_TEXT) -> str:
@@ -118,15 +120,26 @@ class OutcomeUnknown(TransportError):
     intent: Any = None
 
 
+class TimedOut(OutcomeUnknown, TimeoutError):
+    """No whole answer within the call's time."""
+
+
 class ServerFailed(TransportError):
     """The server answered `status` (5xx) and nothing that could be read; `body` is the start of what it said."""
 
-    status: int = 500
-    body: str = ""
+    def __init__(self, text: str = "", *, status: int = 500, body: str = "", **where: Any) -> None:
+        super().__init__(text, **where)
+        self.status = status
+        self.body = plain(body)
 
 
 class UnexpectedAnswer(GtsAsyncError):
-    """An answer that the service's own protocol does not allow: `problem` says what, `body` is its start."""
+    """An answer that the service's own protocol does not allow: `problem` says what, `body` is its start.
+
+    `is_cut` is True if it looks like the beginning of a good one: another try may bring the whole.
+    """
+
+    is_cut: bool = False
 
     def __init__(self, text: str = "", *, call: str = "", problem: str = "", body: str = "") -> None:
         super().__init__(text or f"{call}: {problem}" + (f": {plain(body, 200)}" if body else ""))

@@ -15,6 +15,7 @@ import msgspec
 from gts_async._errors import UnexpectedAnswer
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @attrs.frozen
@@ -89,7 +90,7 @@ class Pace(Enum):
 
 
 @attrs.frozen
-class Call(Generic[T]):
+class Call(Generic[T_co]):
     """One exchange: a request, how to read its answer into a T, and whether it may be sent twice.
 
     `read` raises only UnexpectedAnswer and ServiceErrors (and ServerFailed for a 5xx it is given). `answers_with` are
@@ -98,7 +99,7 @@ class Call(Generic[T]):
 
     name: str
     request: Request
-    read: Callable[[Answer], T]
+    read: Callable[[Answer], T_co]
     is_repeatable: bool
     pace: Pace = Pace.ORDINARY
     answers_with: frozenset[int] = frozenset()
@@ -129,7 +130,9 @@ def decode(body: bytes, shape: type[T], *, call: str) -> T:
         raise _unreadable(call, str(error), body) from error
     except (msgspec.DecodeError, ValueError) as error:
         kind = "is empty" if not body.strip() else f"is not JSON ({error})"
-        raise _unreadable(call, f"the answer {kind}", body) from error
+        unreadable = _unreadable(call, f"the answer {kind}", body)
+        unreadable.is_cut = "truncated" in str(error)
+        raise unreadable from error
     except RecursionError as error:
         raise _unreadable(call, "the answer is nested too deeply", body) from error
     return value

@@ -8,7 +8,10 @@ import attrs
 
 
 class Files(Protocol):
-    """The data files of each task, by their raw names."""
+    """The data files of each task, by the names that clients send; a name that leads out of the task may be refused.
+
+    A refusal is a ValueError, which the client sees as a 500.
+    """
 
     def write(self, task_id: str, name: str, content: bytes) -> None:
         """Keep `content`, replacing what was there."""
@@ -54,33 +57,40 @@ class Stage(Enum):
 
 @attrs.frozen
 class TrainingState:
-    """A stage, and the test accuracy if the pipeline measured one."""
+    """A stage, and the test accuracy if the pipeline measured one.
+
+    `had_begun` matters for DIED only: False if the process died in its imports, so that it never showed as training.
+    """
 
     stage: Stage
     test_acc: float | None = None
+    had_begun: bool = True
 
 
 class Model(Protocol):
     """A loaded model."""
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> Any:
-        """Give the ``result`` document exactly as the engine's pipeline shapes it."""
+        """Give the ``result`` document exactly as the engine's pipeline shapes it; what it raises is a 500."""
 
 
 class Trainer(Protocol):
-    """Trains one process per order; all methods return at once, except `load`."""
+    """Trains one process per order; all methods return at once, except `load`.
 
-    def start(self, order: TrainingOrder, now: float) -> None:
-        """Begin; a process of the same task that still runs goes on (the engine does not guard)."""
+    The engine asks for the `state` of a process before it kills it or loads what it made.
+    """
 
-    def state(self, task_id: str, now: float) -> TrainingState:
-        """Tell what the newest process of the task has come to."""
+    def start(self, order: TrainingOrder, now: float) -> int:
+        """Begin, and give the process's id, never used twice; a process of the same task that still runs goes on."""
 
-    def kill(self, task_id: str) -> bool:
-        """Kill the newest process; False if it was already gone."""
+    def state(self, pid: int, now: float) -> TrainingState:
+        """Tell what the process has come to; raises KeyError if it was forgotten."""
+
+    def kill(self, pid: int, now: float) -> bool:
+        """Kill the process; False if it was already gone."""
 
     def forget(self, task_id: str) -> None:
-        """Drop everything kept for the task, its trained model included."""
+        """Drop everything kept for the task, its trained model included; its processes may end."""
 
     def load(self, task_id: str) -> Model:
         """Load what the newest successful training made; raises KeyError if there is nothing."""
@@ -119,8 +129,13 @@ class JobStage(Enum):
 class Blob(Protocol):
     """An object in the store."""
 
-    size: int
-    etag: str
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def etag(self) -> str:
+        """The quoted entity tag."""
 
     def read(self, start: int, stop: int) -> bytes:
         """Give the bytes from `start` up to `stop`."""

@@ -1,8 +1,9 @@
 """The nouns of GTS Engine: tasks, their status, and what its six pipelines answer."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import TypeVar
 
 import attrs
 
@@ -50,6 +51,12 @@ PIPELINES: frozenset[tuple[EngineType, TaskType]] = frozenset(
     }
 )
 """The combinations that train; the engine accepts any other and then fails, or stays INITIALIZED for ever."""
+
+FIXED_LABELS: Mapping[TaskType, tuple[str, ...]] = {
+    TaskType.SIMILARITY: ("0", "1"),
+    TaskType.NLI: ("entailment", "contradiction", "neutral"),
+}
+"""The labels of the task types that bring their own, in the order of their probabilities (`qiankunding_*.py`)."""
 
 
 @attrs.frozen
@@ -216,7 +223,10 @@ def check_pipeline(task_type: str, engine_type: str) -> tuple[TaskType, EngineTy
     return kind, engine
 
 
-def _member(kind: type[Any], argument: str, value: object) -> Any:
+M = TypeVar("M", bound=StrEnum)
+
+
+def _member(kind: type[M], argument: str, value: str) -> M:
     try:
         return kind(value)
     except ValueError:

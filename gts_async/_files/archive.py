@@ -1,0 +1,157 @@
+"""Unpacking a model's archive, which is somebody else's file: nothing leaves the folder, nothing grows without bound.
+
+Only zip, which is what the cloud makes. Nothing that was unpacked is ever loaded: a pickle in it runs code when it is.
+"""
+
+import os
+import secrets
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from gts_async._errors import DownloadCorrupt, FileError, UnsafePath
+from gts_async._files.disk import DiskThread, step, translated
+from gts_async._files.members import DEFAULT_LIMITS, ArchiveLimits, Member, check_count, plan
+from gts_async._files.progress import OnProgress, Progress
+
+PIECE = 1 << 20
+STEP = 8 << 20
+"""Bytes unpacked between two chances to cancel; a file of any size counts as `SMALL` at least."""
+
+SMALL = 64 << 10
+
+
+async def unpack(
+    archive: Path, directory: Path, *, limits: ArchiveLimits = DEFAULT_LIMITS, progress: OnProgress | None = None
+) -> list[Path]:
+    """Unpack the zip `archive` into the folder `directory`; give the files' paths, in the archive's order.
+
+    Everything is unpacked beside its place first. Then a new `directory` appears whole; into one that exists each file
+    is moved by itself, taking the place of its namesake, and what else is there stays: so unpacking twice works.
+    ``/data/``, where the cloud's uploader has the model, is not part of the paths.
+
+    Raises FileMissing, UnsafePath, DownloadCorrupt and FileError, and leaves `directory` as it was, for what `plan` in
+    `members` lists, for a member that is not what the archive says, and if the disk fails or is full.
+    """
+    thread = DiskThread()
+    unpacking = _Unpacking(Path(archive), Path(directory), limits)
+    steps = unpacking.steps()
+    try:
+        while (done := await thread.run(step, steps)) is not None:
+            if progress is not None:
+                progress(Progress(unpacking.archive.name, done, unpacking.total))
+    finally:
+        # Closing the steps removes what is unpacked beside its place, cancelled or not.
+        await thread.finish(steps.close)
+    if progress is not None:
+        progress(Progress(unpacking.archive.name, unpacking.total, unpacking.total, is_acknowledged=True))
+    return unpacking.files
+
+
+@attrs.define
+class _Unpacking:
+    """One archive being unpacked, in the thread."""
+
+    archive: Path
+    directory: Path
+    limits: ArchiveLimits
+    total: int = 0
+    files: list[Path] = attrs.field(factory=list)
+
+    def steps(self) -> Generator[int, None, None]:
+        """Do the work; between the steps, which give the bytes unpacked so far, it may be closed."""
+        with _read_errors(self.archive), open(self.archive, "rb") as file:
+            check_count(file, str(self.archive), self.limits)
+            with zipfile.ZipFile(file) as content:
+                size = os.fstat(file.fileno()).st_size
+                members = plan(content.infolist(), str(self.archive), size, self.limits)
+                self.total = sum(member.info.file_size for member in members)
+                with translated(self.directory, "cannot unpack into"):
+                    yield from self._unpacked(content, members)
+
+    def _unpacked(self, content: zipfile.ZipFile, members: Sequence[Member]) -> Generator[int, None, None]:
+        is_new = not os.path.lexists(self.directory)
+        place = self.directory.parent if is_new else self.directory
+        staging = place / f".{self.directory.name}.unpacking-{secrets.token_hex(4)}"
+        staging.mkdir()
+        try:
+            yield from self._fill(staging, content, members)
+            if is_new:
+                os.rename(staging, self.directory)
+            else:
+                self._merge(staging, members)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.files = [self.directory.joinpath(*member.parts) for member in members if not member.is_folder]
+
+    def _fill(self, staging: Path, content: zipfile.ZipFile, members: Sequence[Member]) -> Generator[int, None, None]:
+        done = since = 0
+        for member in members:
+            path = staging.joinpath(*member.parts)
+            (path if member.is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+            since += SMALL
+            for count in () if member.is_folder else self._inflate(content, member, path):
+                done, since = done + count, since + count
+                if since >= STEP:
+                    since = 0
+                    yield done
+
+    def _inflate(self, content: zipfile.ZipFile, member: Member, path: Path) -> Iterator[int]:
+        """Write one file; gives the bytes of each piece. More than was declared is never written."""
+        left = member.info.file_size
+        with translated(path, "cannot unpack to"), open(path, "xb") as file:
+            for piece in self._pieces(content, member):
+                left -= len(piece)
+                if left < 0:
+                    break
+                file.write(piece)
+                yield len(piece)
+        if left:
+            raise DownloadCorrupt(f"{self.archive}: {path.name} is not as long as declared", path=str(self.archive))
+
+    def _pieces(self, content: zipfile.ZipFile, member: Member) -> Iterator[bytes]:
+        with _read_errors(self.archive), content.open(member.info) as source:
+            while piece := source.read(PIECE):
+                yield piece
+
+    def _merge(self, staging: Path, members: Sequence[Member]) -> None:
+        """Move each file to its place in the folder that is there; nothing is moved unless all can be."""
+        for member in members:
+            self._check_place(member)
+        for member in members:
+            place = self.directory.joinpath(*member.parts)
+            (place if member.is_folder else place.parent).mkdir(parents=True, exist_ok=True)
+            if not member.is_folder:
+                os.replace(staging.joinpath(*member.parts), place)
+
+    def _check_place(self, member: Member) -> None:
+        place = self.directory
+        for depth, part in enumerate(member.parts, start=1):
+            place = place / part
+            try:
+                mode = place.lstat().st_mode
+            except FileNotFoundError:
+                return
+            is_last = depth == len(member.parts)
+            if stat.S_ISLNK(mode) and not (is_last and not member.is_folder):
+                raise UnsafePath(f"{place}: is a link, which would lead out of the folder; remove it", path=str(place))
+            if stat.S_ISDIR(mode) != (not is_last or member.is_folder):
+                kind = "folder" if stat.S_ISDIR(mode) else "file"
+                raise FileError(f"{place}: there is a {kind} of that name; remove it", path=str(place))
+
+
+@contextmanager
+def _read_errors(archive: Path) -> Iterator[None]:
+    """Turn what zipfile raises for a damaged archive into ours."""
+    try:
+        with translated(archive, "cannot read"):
+            yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, OverflowError, RuntimeError) as error:
+        raise DownloadCorrupt(f"{archive}: is damaged or no zip archive: {error}", path=str(archive)) from error

@@ -1,0 +1,195 @@
+"""What is in a zip archive, and whether all of it may be unpacked. Names only: the bytes are unpacked in `archive`."""
+
+import os
+import re
+import stat
+import struct
+import zipfile
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import attrs
+
+from gts_async._errors import DownloadCorrupt, FileError, UnsafePath, plain
+
+
+@attrs.frozen(kw_only=True)
+class ArchiveLimits:
+    """What an archive may grow to: how many files and folders, how many bytes, and how many times its own size.
+
+    The defaults are above what the cloud can make: its volumes end at 102400 MB (`pkg/communication/validate.go`).
+    The ratio is not looked at below 64 MiB. Deflate reaches 1032 at most, real models stay below 10.
+    """
+
+    max_members: int = 100_000
+    max_bytes: int = 128 << 30
+    max_ratio: float = 100.0
+
+
+DEFAULT_LIMITS = ArchiveLimits()
+RATIO_MATTERS_FROM = 64 << 20
+MAX_DEPTH = 64
+MAX_COMPONENT = 255
+MAX_PATH = 2048
+PACKED_UNDER = "/data/"
+"""Where the cloud's uploader has the model's volume: it names every member absolutely (`pkg/storage/pack.go`)."""
+
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{n}{i}" for n in ("COM", "LPT") for i in range(1, 10))})
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
+_DRIVE = re.compile("[A-Za-z]:")
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
+_ENTRY = struct.Struct("<4s24x3H12x")
+
+
+@attrs.frozen
+class Member:
+    """A file or folder of an archive, and where it goes: path components below the target folder."""
+
+    info: zipfile.ZipInfo
+    parts: tuple[str, ...]
+    is_folder: bool
+
+
+def plan(infos: Sequence[zipfile.ZipInfo], archive: str, size: int, limits: ArchiveLimits) -> tuple[Member, ...]:
+    """Give what is to be unpacked, folders without contents included, if all of it may be; `size` is the archive's.
+
+    Leading slashes are dropped, and with them the uploader's mount point ``/data/`` where every member has it, so that
+    the model's own files come to lie directly in the folder. Raises UnsafePath for a name that would leave the folder
+    or that some system would misread, for links and devices, for two files of one name; DownloadCorrupt for members
+    that overlap; FileError for what is too much, encrypted or packed in an unknown way.
+    """
+    packed = all(info.orig_filename.startswith(PACKED_UNDER) for info in infos)
+    members = []
+    for info in infos:
+        name = info.orig_filename
+        parts = _parts(archive, name.removeprefix(PACKED_UNDER) if packed else name)
+        _check_kind(archive, info)
+        if parts:
+            members.append(Member(info, parts, name.endswith("/")))
+        elif not name.endswith("/"):
+            raise _unsafe(archive, name, "has no name")
+    _check_collisions(archive, members)
+    _check_amount(archive, members, size, limits)
+    _check_overlap(archive, infos, size)
+    return tuple(members)
+
+
+def check_count(file: BinaryIO, archive: str, limits: ArchiveLimits) -> None:
+    """Raise FileError if the archive lists more members than allowed, before anybody makes an object of each.
+
+    Walks the list as zipfile does, which believes its length in bytes and not the number written beside it.
+    """
+    start, length = _listing(file)
+    file.seek(start)
+    count = 0
+    while length >= _ENTRY.size:
+        head = file.read(_ENTRY.size)
+        if len(head) < _ENTRY.size:
+            raise zipfile.BadZipFile("the list of members is cut")
+        signature, *extra = _ENTRY.unpack(head)
+        if signature != b"PK\1\2":
+            raise zipfile.BadZipFile("the list of members is broken")
+        count += 1
+        if count > limits.max_members:
+            raise FileError(f"{archive}: has more than {limits.max_members} members (max_members)", path=archive)
+        file.seek(sum(extra), os.SEEK_CUR)
+        length -= _ENTRY.size + sum(extra)
+
+
+def _listing(file: BinaryIO) -> tuple[int, int]:
+    """Give where the list of members begins, and its length, as zipfile finds them."""
+    size = file.seek(0, os.SEEK_END)
+    tail_at = max(0, size - _END.size - (1 << 16))
+    file.seek(tail_at)
+    tail = file.read()
+    at = len(tail) - _END.size
+    if not (at >= 0 and tail[at:].startswith(b"PK\5\6") and tail.endswith(b"\0\0")):
+        at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) < at + _END.size:
+        raise zipfile.BadZipFile("is not a zip archive, or its end is missing")
+    length = _END.unpack_from(tail, at)[5]
+    end = tail_at + at
+    locator_at = end - _LOCATOR.size
+    if locator_at - _END64.size >= 0:
+        file.seek(locator_at - _END64.size)
+        record = file.read(_END64.size + _LOCATOR.size)
+        if record[_END64.size :].startswith(b"PK\6\7") and record.startswith(b"PK\6\6"):
+            length = _END64.unpack_from(record)[8]
+            end = locator_at - _END64.size
+    if length > end:
+        raise zipfile.BadZipFile("the list of members is longer than the archive")
+    return end - length, length
+
+
+def _parts(archive: str, name: str) -> tuple[str, ...]:
+    if _ODD.search(name) or _DRIVE.match(name.lstrip("/")):
+        raise _unsafe(archive, name, "is no plain name")
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if len(parts) > MAX_DEPTH or len(os.fsencode(name)) > MAX_PATH:
+        raise _unsafe(archive, name, "is too long or too deep")
+    for part in parts:
+        _check_part(archive, name, part)
+    return parts
+
+
+def _check_part(archive: str, name: str, part: str) -> None:
+    if part == "..":
+        raise _unsafe(archive, name, "would leave the folder")
+    if len(os.fsencode(part)) > MAX_COMPONENT:
+        raise _unsafe(archive, name, "is too long")
+    if part != part.rstrip(". ") or part.partition(".")[0].rstrip().upper() in _DEVICES:
+        raise _unsafe(archive, name, "means something else, or a device, on some systems")
+
+
+def _check_kind(archive: str, info: zipfile.ZipInfo) -> None:
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    is_folder = info.orig_filename.endswith("/")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR and not is_folder):
+        raise _unsafe(archive, info.orig_filename, "is a link or a device, not a file")
+    if info.flag_bits & _ENCRYPTED:
+        raise FileError(f"{archive}: is encrypted; unpack it with its password", path=archive)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise FileError(f"{archive}: is packed by method {info.compress_type}, not deflate", path=archive)
+
+
+def _check_collisions(archive: str, members: Sequence[Member]) -> None:
+    files: set[tuple[str, ...]] = set()
+    folders: set[tuple[str, ...]] = set()
+    for member in members:
+        if member.is_folder:
+            folders.add(member.parts)
+        elif member.parts in files:
+            raise _unsafe(archive, member.info.orig_filename, "is there twice")
+        else:
+            files.add(member.parts)
+        folders.update(member.parts[:depth] for depth in range(1, len(member.parts)))
+    both = files & folders
+    if both:
+        raise _unsafe(archive, "/".join(min(both)), "is both a file and a folder")
+
+
+def _check_amount(archive: str, members: Sequence[Member], size: int, limits: ArchiveLimits) -> None:
+    total = sum(member.info.file_size for member in members)
+    if total > limits.max_bytes:
+        raise FileError(f"{archive}: unpacks to {total} bytes, more than {limits.max_bytes} (max_bytes)", path=archive)
+    if total > RATIO_MATTERS_FROM and total > size * limits.max_ratio:
+        raise FileError(
+            f"{archive}: unpacks to {total} bytes, over {limits.max_ratio:g} times its size (max_ratio)", path=archive
+        )
+
+
+def _check_overlap(archive: str, infos: Sequence[zipfile.ZipInfo], size: int) -> None:
+    """Members that share their bytes are how an archive unpacks to more than deflate allows."""
+    ends = 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.header_offset < ends or info.header_offset + info.compress_size > size:
+            raise DownloadCorrupt(f"{archive}: its members overlap", path=archive)
+        ends = info.header_offset + info.compress_size
+
+
+def _unsafe(archive: str, name: str, problem: str) -> UnsafePath:
+    shown = plain(repr(name), 200)
+    return UnsafePath(f"{archive}: nothing was unpacked: the member {shown} {problem}", path=archive)

@@ -1,0 +1,249 @@
+"""Part: the unfinished file of a download, and the note beside it that says what it is the beginning of.
+
+Everything here blocks and runs in the transfer's DiskThread. Where the bytes come from is in `download`.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from gts_async import wire
+from gts_async._errors import DownloadCorrupt, FileError, UnexpectedAnswer, UnsafePath
+from gts_async._files.disk import translated
+
+CHECKED_AT_ONCE = 8 << 20
+"""Bytes that are hashed between two chances to cancel."""
+
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@attrs.frozen
+class Version:
+    """Which object, and which state of it, a part is the beginning of.
+
+    `url` is without its query. `etag` is there only if it is a strong one, fit for If-Range; `size` in bytes, `md5` in
+    lower-case hex, if the store told them.
+    """
+
+    url: str = ""
+    etag: str | None = None
+    size: int | None = None
+    md5: str | None = None
+
+
+class Part:
+    """``<target>.part``, locked against other downloads to the same target, and its note ``<target>.part.json``.
+
+    The target itself is touched once, by `promote`. `close` keeps what has arrived, so that another process may go on.
+    `is_inherited` tells whether the part's beginning is from an earlier download.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f"{target.name}.part")
+        self.note = target.with_name(f"{target.name}.part.json")
+        self.version = Version()
+        self.is_inherited = False
+        self._position = 0
+        self._descriptor: int | None = None
+        self._failure: FileError | None = None
+
+    def open(self, url: str) -> Version:
+        """Open or make the part, lock it, and give what it is the beginning of.
+
+        Raises FileError if that cannot work (no such folder, not writable, locked), UnsafePath if something else has
+        been put in the part's place.
+        """
+        self._check_target()
+        with translated(self.path, "cannot download to"):
+            self._descriptor = self._locked()
+            size = os.fstat(self._descriptor).st_size
+            version = self._noted()
+            if version is None or version.url != url or (version.size is not None and size > version.size):
+                self.restart(Version(url))
+            else:
+                self.version, self._position, self.is_inherited = version, size, size > 0
+        return self.version
+
+    def position(self) -> int:
+        """Give the number of bytes that have been written; raises what a write before it raised."""
+        if self._failure is not None:
+            raise self._failure
+        return self._position
+
+    def restart(self, version: Version) -> None:
+        """Begin anew with what `version` says."""
+        with translated(self.path, "cannot write"):
+            # The old bytes go first: a note that promises another object's bytes would be resumed.
+            os.ftruncate(self._open_descriptor, 0)
+            self._position = 0
+            self.is_inherited = False
+            self.version = version
+            self._write_note()
+
+    def learn(self, version: Version) -> None:
+        """Note what has become known about the same object."""
+        self.version = version
+        with translated(self.path, "cannot write"):
+            self._write_note()
+
+    def write(self, position: int, pieces: Iterable[bytes]) -> None:
+        """Append the bytes that begin at `position`.
+
+        Does nothing if the part has not come that far (a write that was still queued is dropped when its waiter is
+        cancelled), or after a failed write.
+        """
+        if self._failure is not None or position != self._position:
+            return
+        try:
+            with translated(self.path, "cannot write"):
+                data = memoryview(b"".join(pieces))
+                while data:
+                    count = os.pwrite(self._open_descriptor, data, self._position)
+                    self._position += count
+                    data = data[count:]
+        except FileError as error:
+            self._failure = error
+            raise
+
+    def check(self) -> Generator[int, None, None]:
+        """Compare with what the store announced, `CHECKED_AT_ONCE` bytes a step; raises DownloadCorrupt."""
+        self._check_size()
+        if self.version.md5 is None:
+            return
+        digest = hashlib.md5(usedforsecurity=False)
+        done = 0
+        with translated(self.path, "cannot read"):
+            while data := os.pread(self._open_descriptor, CHECKED_AT_ONCE, done):
+                digest.update(data)
+                done += len(data)
+                yield done
+        if digest.hexdigest() != self.version.md5:
+            raise DownloadCorrupt(
+                f"{self.target}: the MD5 of what arrived is not the one that the store announced", path=str(self.target)
+            )
+
+    def _check_size(self) -> None:
+        size = os.fstat(self._open_descriptor).st_size
+        if size != (self._position if self.version.size is None else self.version.size):
+            raise DownloadCorrupt(
+                f"{self.target}: {size} bytes arrived, the store announced {self.version.size}", path=str(self.target)
+            )
+
+    def promote(self) -> None:
+        """Give the finished part the target's name, in an order that survives a power cut."""
+        with translated(self.target, "cannot finish"):
+            try:
+                os.fsync(self._open_descriptor)
+            except OSError:
+                # The system may have dropped pages that it could not write: this part is worth nothing any more.
+                self.discard()
+                raise
+            os.replace(self.path, self.target)
+            self._sync_folder()
+            self.note.unlink(missing_ok=True)
+        self._release()
+
+    def discard(self) -> None:
+        """Remove the part and its note."""
+        with suppress(OSError):
+            self.note.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+        self._release()
+
+    def close(self) -> None:
+        """Keep what has arrived, if anything has, and let go of the lock."""
+        if self._descriptor is None:
+            return
+        if self._position == 0:
+            self.discard()
+        else:
+            self._release()
+
+    @property
+    def _open_descriptor(self) -> int:
+        if self._descriptor is None:
+            raise FileError(f"{self.path}: the download is over", path=str(self.path))
+        return self._descriptor
+
+    def _check_target(self) -> None:
+        with translated(self.target, "cannot download to"):
+            if not stat.S_ISDIR(os.stat(self.target.parent).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if self.target.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    def _locked(self) -> int:
+        while True:
+            descriptor = self._opened()
+            try:
+                self._check_ours(descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_in_place(descriptor):
+                    return descriptor
+            except BlockingIOError as error:
+                os.close(descriptor)
+                raise FileError(f"{self.target}: another download to it is under way", path=str(self.target)) from error
+            except BaseException:
+                os.close(descriptor)
+                raise
+            # Its owner has just finished, and renamed or removed what we opened.
+            os.close(descriptor)
+
+    def _opened(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise UnsafePath(f"{self.path}: is a symbolic link; remove it", path=str(self.path)) from error
+            raise
+
+    def _check_ours(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        # A second name means that somebody else's file would be written.
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise UnsafePath(f"{self.path}: is not a file of its own; remove it", path=str(self.path))
+
+    def _is_in_place(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def _noted(self) -> Version | None:
+        try:
+            descriptor = os.open(self.note, os.O_RDONLY | _FLAGS)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            try:
+                return wire.decode(file.read(1 << 16), Version, call="download")
+            except (UnexpectedAnswer, OSError):
+                return None
+
+    def _write_note(self) -> None:
+        fresh = self.note.with_name(f"{self.note.name}.new")
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(wire.encode(self.version))
+        os.replace(fresh, self.note)
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self.target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

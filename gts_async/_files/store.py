@@ -1,0 +1,167 @@
+"""Reading an object store's answers: which object it is, what part of it comes, and why it refuses. No I/O.
+
+Aliyun's, Amazon's and compatible stores (MinIO) are understood; any web server that knows ranges will do.
+"""
+
+import base64
+import binascii
+import re
+
+import attrs
+import httpx
+
+from gts_async._errors import (
+    Denied,
+    GtsAsyncError,
+    NotFound,
+    NotSent,
+    RateLimited,
+    ServerFailed,
+    ServiceError,
+    TransportError,
+    UnexpectedAnswer,
+    plain,
+)
+from gts_async._files.part import Version
+
+CALL = "download"
+
+_STRONG = re.compile(r'"[!#-~]+"')
+_MD5 = re.compile(r'"([0-9a-fA-F]{32})"')
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})")
+_CODE = re.compile(r"<Code>\s*([A-Za-z0-9._-]{1,80})\s*</Code>")
+_MESSAGE = re.compile(r"<Message>\s*([^<]{1,400}?)\s*</Message>")
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+_OUR_FAULT = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
+_PASSING = frozenset({408, 425})
+_EXPIRED = frozenset({"ExpiredToken", "RequestExpired", "TokenRefreshRequired"})
+
+
+@attrs.frozen
+class Span:
+    """Which bytes of the object a 206 brings: from `first` on, of `total` (None if the store does not say)."""
+
+    first: int
+    total: int | None
+
+
+def version(response: httpx.Response, url: str) -> Version:
+    """Read which object a whole answer (200) is."""
+    headers = response.headers
+    etag = headers.get("etag", "")
+    return Version(url, etag if _STRONG.fullmatch(etag) else None, _length(headers), _md5(headers))
+
+
+def span(response: httpx.Response) -> Span | None:
+    """Read a 206's Content-Range; None if it makes no sense."""
+    match = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
+    if match is None:
+        return None
+    return Span(int(match[1]), None if match[3] == "*" else int(match[3]))
+
+
+def whole_size(response: httpx.Response) -> int | None:
+    """Read the object's size out of a 416 ("there is nothing from there on")."""
+    match = _UNSATISFIED.fullmatch(response.headers.get("content-range", "").strip())
+    return None if match is None else int(match[1])
+
+
+def is_framed(response: httpx.Response) -> bool:
+    """Tell whether the end of the body can be told from a cut: by a length, by chunks, or by HTTP/2's frames."""
+    headers = response.headers
+    is_sized = "content-length" in headers or "transfer-encoding" in headers
+    return is_sized or response.is_stream_consumed or response.http_version not in ("HTTP/1.0", "HTTP/1.1")
+
+
+def _length(headers: httpx.Headers) -> int | None:
+    value = headers.get("content-length", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+
+
+def _md5(headers: httpx.Headers) -> str | None:
+    """Give the MD5 that the store vouches for.
+
+    An ETag that looks like one is one only at object stores: other servers hash the name and time of the file. Amazon
+    says that it is none for objects encrypted with a key of the customer's or of KMS; Aliyun's are MD5 for objects
+    of type Normal.
+    """
+    try:
+        told = base64.b64decode(headers.get("content-md5", ""), validate=True)
+    except (binascii.Error, ValueError):
+        told = b""
+    if len(told) == 16:
+        return told.hex()
+    match = _MD5.fullmatch(headers.get("etag", ""))
+    is_aliyun = headers.get("x-oss-object-type") == "Normal" and "x-oss-server-side-encryption-key-id" not in headers
+    is_amazon = "x-amz-request-id" in headers and not (
+        "kms" in headers.get("x-amz-server-side-encryption", "")
+        or "x-amz-server-side-encryption-customer-algorithm" in headers
+    )
+    return match[1].lower() if match is not None and (is_aliyun or is_amazon) else None
+
+
+@attrs.frozen
+class Setback:
+    """Why a try brought no more bytes of the object: the error to raise if nothing helps, and what may help."""
+
+    error: GtsAsyncError
+    status: int | None = None
+    may_have_expired: bool = False
+    may_pass: bool = False
+    retry_after: float | None = None
+
+
+def refusal(response: httpx.Response, body: bytes, url: str) -> Setback:
+    """Read an answer that brings no bytes of the object; `url` is without its query, and so is what is said."""
+    status = response.status_code
+    code, message = _said(response, body)
+    text = f"{CALL} of {url}: the store answered {status}" + (f" {code}" if code else "")
+    text += f": {message}" if message else ""
+    retry_after = _retry_after(response)
+    if status == 429:
+        limited = RateLimited(text, call=CALL, code=status, message=message)
+        limited.retry_after = retry_after
+        return Setback(limited, status, may_pass=True, retry_after=retry_after)
+    if status >= 500 or status in _PASSING:
+        failed = ServerFailed(text, status=status, body=message, call=CALL, url=url)
+        return Setback(failed, status, may_pass=True, retry_after=retry_after)
+    if status in (401, 403) or code in _EXPIRED:
+        return Setback(Denied(text, call=CALL, code=status, message=message), status, may_have_expired=True)
+    if status in (404, 410):
+        return Setback(NotFound(text, call=CALL, code=status, message=message), status)
+    if 400 <= status < 500:
+        return Setback(ServiceError(text, call=CALL, code=status, message=message), status)
+    return Setback(UnexpectedAnswer(text, call=CALL, problem=f"status {status}"), status)
+
+
+def broken(error: Exception | None, url: str, slow: str = "") -> Setback:
+    """Tell of a connection that was not made, was cut, or was given up as too slow (TimeoutError: `slow` says how)."""
+    reason = "the answer ended early" if error is None else plain(str(error) or type(error).__name__, 300)
+    if isinstance(error, TimeoutError) and slow:
+        reason = slow
+    kind = NotSent if isinstance(error, _UNSENT) else TransportError
+    failure = kind(f"{CALL} of {url}: {reason}", call=CALL, url=url)
+    failure.__cause__ = error
+    if isinstance(error, httpx.RequestError):
+        # httpx's error holds the request with the signed URL; printers of tracebacks and locals would show it.
+        error.request = httpx.Request("GET", url)
+    return Setback(failure, may_pass=not isinstance(error, _OUR_FAULT))
+
+
+def _said(response: httpx.Response, body: bytes) -> tuple[str, str]:
+    """Give code and message of a store's XML; nothing else of the body, which may repeat the signed URL."""
+    text = body.decode("utf-8", "replace")
+    code, message = _CODE.search(text), _MESSAGE.search(text)
+    said = message[1] if message is not None else ""
+    url = response.request.url
+    raw = re.split("[&=]", url.query.decode("ascii", "replace"))
+    for value in (*raw, *(value for _, value in url.params.multi_items())):
+        if len(value) > 5:
+            said = said.replace(value, "<redacted>")
+    return (code[1] if code is not None else ""), plain(said, 400)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    value = response.headers.get("retry-after", "").strip()
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 8 else None

@@ -1,0 +1,216 @@
+"""FanOut: does one thing to many items, a bounded number at once, and gives an Outcome for each.
+
+``async with fan_out as outcomes: async for outcome in outcomes``: leaving the block cancels what is in flight.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Generic, Self, TypeVar, cast
+
+import anyio
+import anyio.abc
+import attrs
+
+from gts_async._errors import InvalidArgument, MisuseError, WrongType
+from gts_async._flow.clock import Clock, SystemClock
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+Part = TypeVar("Part")
+
+
+@attrs.frozen
+class Outcome(Generic[Item, Value]):
+    """What became of one item: its value, or the error that it ended with; `tries` is how often it was tried."""
+
+    item: Item
+    value: Value | None = None
+    error: Exception | None = None
+    tries: int = 1
+
+    @property
+    def is_ok(self) -> bool:
+        """True if there is a value."""
+        return self.error is None
+
+    def unwrap(self) -> Value:
+        """Give the value, or raise the item's error."""
+        if self.error is not None:
+            raise self.error
+        return cast("Value", self.value)
+
+
+class FanOut(Generic[Part, Item, Value]):
+    """Outcomes of `work` over `parts`, in completion order, or in the parts' own order if `is_ordered`.
+
+    A part is one item or a batch of them; `work` turns it into the outcomes of its items. An error that `work` raises
+    instead ends the fan-out: no further part is begun, those in flight are finished, and the consumer gets it after
+    their outcomes; so it is with an error of the iterable itself. Parts are pulled one at a time and only while fewer
+    than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. `closing` is
+    awaited when the block is left.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Part], Awaitable[Iterable[Outcome[Item, Value]]]],
+        parts: Iterable[Part] | AsyncIterable[Part],
+        *,
+        max_at_once: int,
+        is_ordered: bool = False,
+        max_per_second: float | None = None,
+        max_ahead: int | None = None,
+        clock: Clock | None = None,
+        closing: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        _check_bounds(max_at_once, max_per_second)
+        self._work = work
+        self._parts = pulled(parts)
+        self._max_at_once = max_at_once
+        self._is_ordered = is_ordered
+        self._spacing = 1.0 / max_per_second if max_per_second else 0.0
+        self._max_ahead = max_ahead or 4 * max_at_once
+        self._clock = clock or SystemClock()
+        self._closing = closing
+        self._next_turn = float("-inf")
+        self._begun = self._fetched = self._working = 0
+        self._done: dict[int, Iterable[Outcome[Item, Value]]] = {}
+        self._ready: deque[Outcome[Item, Value]] = deque()
+        self._error: Exception | None = None
+        self._is_exhausted = False
+        self._is_open = False
+        self._group: anyio.abc.TaskGroup | None = None
+        self._pulling = anyio.Lock()
+        self._news = anyio.Event()
+        self._room = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise MisuseError("a fan-out runs once; make another for the same items")
+        self._group = await anyio.create_task_group().__aenter__()
+        self._is_open = True
+        self._add_worker()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        assert self._group is not None  # noqa: S101 - set on entry
+        self._group.cancel_scope.cancel()
+        # The body's own error is not passed in: the group would wrap it.
+        try:
+            await self._group.__aexit__(None, None, None)
+        finally:
+            if self._closing is not None:
+                await self._closing()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome[Item, Value]:
+        if not self._is_open:
+            raise MisuseError("iterate inside the block: async with … as outcomes: async for outcome in outcomes")
+        while not self._ready:
+            self._fetch()
+            if self._ready:
+                break
+            if self._working == 0:
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+                raise StopAsyncIteration
+            self._news = anyio.Event()
+            await self._news.wait()
+        return self._ready.popleft()
+
+    def _fetch(self) -> None:
+        """Move finished parts' outcomes to where they are handed out, and make room for further parts."""
+        if self._is_ordered:
+            while self._fetched in self._done:
+                self._ready.extend(self._done.pop(self._fetched))
+                self._fetched += 1
+        else:
+            for number in tuple(self._done):
+                self._ready.extend(self._done.pop(number))
+                self._fetched += 1
+        self._room.set()
+
+    def _add_worker(self) -> None:
+        assert self._group is not None  # noqa: S101 - set on entry
+        self._working += 1
+        self._group.start_soon(self._keep_working)
+
+    async def _keep_working(self) -> None:
+        try:
+            while (pulled := await self._pull()) is not None:
+                number, part = pulled
+                if self._working < self._max_at_once:
+                    self._add_worker()
+                self._done[number] = await self._work(part)
+                self._news.set()
+        except Exception as error:
+            self._error = self._error or error
+            self._is_exhausted = True
+        finally:
+            self._working -= 1
+            self._news.set()
+
+    async def _pull(self) -> tuple[int, Part] | None:
+        async with self._pulling:
+            while self._begun - self._fetched >= self._max_ahead:
+                self._room = anyio.Event()
+                await self._room.wait()
+            if self._is_exhausted:
+                return None
+            await self._take_turn()
+            try:
+                part = await anext(self._parts)
+            except StopAsyncIteration:
+                self._is_exhausted = True
+                return None
+            self._begun += 1
+            return self._begun - 1, part
+
+    async def _take_turn(self) -> None:
+        """Keep `max_per_second`: starts are evenly spaced."""
+        now = self._clock.now()
+        turn = max(now, self._next_turn)
+        self._next_turn = turn + self._spacing
+        if turn > now:
+            await self._clock.sleep(turn - now)
+
+
+def _check_bounds(max_at_once: object, max_per_second: object) -> None:
+    if isinstance(max_at_once, bool) or not isinstance(max_at_once, int):
+        raise WrongType("max_at_once", f"must be a whole number, not {type(max_at_once).__name__}")
+    if max_at_once < 1:
+        raise InvalidArgument("max_at_once", f"{max_at_once} is less than 1", "1 does one after the other")
+    if max_per_second is None:
+        return
+    if isinstance(max_per_second, bool) or not isinstance(max_per_second, (int, float)):
+        raise WrongType("max_per_second", f"must be a number or None, not {type(max_per_second).__name__}")
+    if not 0 < max_per_second < float("inf"):
+        raise InvalidArgument("max_per_second", f"{max_per_second} is out of range", "use more than 0, or None")
+
+
+def pulled(parts: Iterable[Part] | AsyncIterable[Part]) -> AsyncIterator[Part]:
+    """Give an async iterator over either kind of iterable; raises WrongType for anything else."""
+    if isinstance(parts, AsyncIterable):
+        return aiter(parts)
+    if isinstance(parts, Iterable):
+        return _Pulled(iter(parts))
+    raise WrongType("items", f"must be an iterable or an async iterable, not {type(parts).__name__}")
+
+
+class _Pulled(AsyncIterator[Part]):
+    """A plain iterator, pulled like an async one."""
+
+    def __init__(self, parts: Iterator[Part]) -> None:
+        self._parts = parts
+
+    async def __anext__(self) -> Part:
+        try:
+            return next(self._parts)
+        except StopIteration:
+            raise StopAsyncIteration from None

@@ -1,0 +1,30 @@
+"""Shield: lets a short clean-up run to its end although its caller is cancelled, and bounds it."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def finished(work: Coroutine[Any, Any, T], *, within: float) -> T:
+    """Give the result of `work`, run in a task of its own for at most `within` seconds (then TimeoutError).
+
+    A cancelled caller waits for it all the same, and is cancelled afterwards. An anyio shield alone would not do: a
+    plain `task.cancel()` or `asyncio.wait_for` reaches through it.
+    """
+    task = asyncio.ensure_future(asyncio.wait_for(work, within))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    return task.result()

@@ -1,0 +1,273 @@
+"""Watch: looks at remote work until it is settled and yields its transitions.
+
+What a look means is for the service's own rules (``gts/progress.py``, ``sxwl/progress.py``); when the next one is due
+for `schedule`. A watch is a class, not a generator: between two looks nothing is open, and dropping it leaves nothing.
+"""
+
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from enum import Enum
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import attrs
+
+from gts_async._errors import (
+    DeadlineExceeded,
+    Denied,
+    GtsAsyncError,
+    MisuseError,
+    Unauthorized,
+    WorkError,
+    WorkLost,
+    WorkStalled,
+)
+from gts_async._flow.clock import Clock
+from gts_async._flow.hub import Bell, LookBudget
+from gts_async._flow.schedule import Schedule
+from gts_async._net.events import Event, Hook
+
+PATIENCE = 300.0
+"""Seconds without one usable look after which the work counts as lost to us."""
+
+log = logging.getLogger("gts_async")
+
+
+class Look(Protocol):
+    """One observation: a status, and when it was made."""
+
+    @property
+    def status(self) -> Enum:
+        """What the work is doing."""
+
+    @property
+    def observed_at(self) -> datetime | None:
+        """When that was seen."""
+
+
+L = TypeVar("L", bound=Look)
+
+
+@attrs.frozen
+class Transition(Generic[L]):
+    """A change between two looks.
+
+    `previous` is None for what was found at the start. `elapsed` is in seconds since the watch began; `observed_at` is
+    aware, UTC. A stage that must have been passed between two looks `is_synthesized`; the last transition `is_final`.
+    """
+
+    previous: Any
+    status: Any
+    look: L
+    observed_at: datetime
+    elapsed: float
+    is_synthesized: bool = False
+    is_final: bool = False
+
+    def __str__(self) -> str:
+        before = f"{self.previous.name.lower()} → " if self.previous is not None else ""
+        return f"{self.elapsed:6.1f} s  {before}{self.status.name.lower()}"
+
+
+class Progress(Protocol[L]):
+    """A service's rules for one piece of work, fed with looks."""
+
+    @property
+    def final(self) -> L | None:
+        """The look that settled the work, or None."""
+
+    def see(self, sighting: L | Exception, now: float) -> tuple[L, ...]:
+        """Give the looks to believe after `sighting`, in order, if any; raises WorkLost or WorkStalled."""
+
+    def between(self, previous: Any, status: Any) -> tuple[Any, ...]:
+        """Give the stages that must have been passed unseen between two statuses."""
+
+
+class Watch(Generic[L]):
+    """An async iterator of transitions, the last of them final.
+
+    `deadline` and `stalled_after` are in seconds, counted from the first step and from the last change. A bad look
+    does not end a watch; `Unauthorized` does (the Exchange has by then asked for a fresh token once).
+    """
+
+    def __init__(
+        self,
+        handle: Any,
+        look: Callable[[], Awaitable[L]],
+        progress: Progress[L],
+        *,
+        clock: Clock,
+        schedule: Schedule,
+        budget: LookBudget,
+        bell: Bell,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        on_event: Hook | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.handle = handle
+        self.history: tuple[Transition[L], ...] = ()
+        self._look = look
+        self._progress = progress
+        self._clock = clock
+        self._schedule = schedule
+        self._budget = budget
+        self._bell = bell
+        self._deadline = deadline
+        self._stalled_after = stalled_after
+        self._on_event = on_event
+        self._chance = chance
+        self._due: deque[Transition[L]] = deque()
+        self._began: float | None = None
+        self._changed = 0.0
+        self._looked = False
+        self._heard = 0
+        self._last_good = 0.0
+        self._warned_at = 3600.0
+        self._is_over = False
+        self._is_stepping = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Transition[L]:
+        if self._is_stepping:
+            raise MisuseError("two tasks step one watch; give each its own: call watch() again")
+        self._is_stepping = True
+        try:
+            return await self._step()
+        except WorkError as error:
+            self._is_over = True
+            error.handle, error.last_look, error.history = self.handle, self.last_look, self.history
+            raise
+        finally:
+            self._is_stepping = False
+
+    @property
+    def last_look(self) -> L | None:
+        """The newest look that was believed."""
+        return self.history[-1].look if self.history else None
+
+    async def settled(self) -> L:
+        """Step to the end and give the final look; raises what stepping raises."""
+        last: Transition[L] | None = self.history[-1] if self.history else None
+        async for last in self:  # noqa: B007 - the last one is the result
+            pass
+        assert last is not None  # noqa: S101 - a watch ends with a final transition or an error
+        return last.look
+
+    async def aclose(self) -> None:
+        """End the watch; there is nothing to wait for."""
+        self._is_over = True
+        self._due.clear()
+
+    async def _step(self) -> Transition[L]:
+        if self._began is None:
+            self._began = self._changed = self._last_good = self._clock.now()
+            if self._progress.final is not None:
+                self._believe(self._progress.final)
+        while not self._due:
+            if self._is_over:
+                raise StopAsyncIteration
+            with self._deadline_told():
+                async with self._clock.timeout(self._left()):
+                    await self._pause()
+                    await self._see()
+            self._check_stall()
+        transition = self._due.popleft()
+        self._is_over = self._is_over or transition.is_final
+        self.history += (transition,)
+        self._tell(transition)
+        return transition
+
+    def _left(self) -> float | None:
+        assert self._began is not None  # noqa: S101 - set by the first step
+        return None if self._deadline is None else max(0.0, self._began + self._deadline - self._clock.now())
+
+    @contextmanager
+    def _deadline_told(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            if isinstance(error, GtsAsyncError):
+                raise
+            raise DeadlineExceeded(
+                f"{self.handle!r}: not settled within {self._deadline:g} s; the work itself goes on: "
+                "wait again, or keep .handle.token() and session.resume(token) later"
+            ) from None
+
+    async def _pause(self) -> None:
+        """Wait until a look is due, the bell rings, or at once for the first look; then for the session's budget."""
+        if self._looked:
+            interval = self._schedule.interval(self._clock.now() - self._changed, self._chance())
+            await self._bell.rung_within(interval, self._clock, heard=self._heard)
+        self._looked = True
+        # Taken before the look: a ring during it may be about something that the look just missed.
+        self._heard = self._bell.rings
+        await self._budget.turn(self._clock)
+
+    async def _see(self) -> None:
+        sighting: L | Exception
+        try:
+            sighting = await self._look()
+        except (Unauthorized, Denied, MisuseError):
+            raise
+        except GtsAsyncError as error:
+            sighting = error
+            log.debug("%r: a look failed: %s", self.handle, error)
+        now = self._clock.now()
+        believed = self._progress.see(sighting, now)
+        if believed or not isinstance(sighting, Exception):
+            self._last_good = now
+        elif now - self._last_good > PATIENCE and isinstance(sighting, Exception):
+            raise WorkLost(
+                f"{self.handle!r}: no usable look for {PATIENCE:g} s; the last failed: {sighting}"
+            ) from sighting
+        for look in believed:
+            self._believe(look)
+
+    def _believe(self, look: L) -> None:
+        """Queue what changed: the stages passed unseen, then the status itself."""
+        known = self._due[-1].status if self._due else self.history[-1].status if self.history else None
+        is_final = look is self._progress.final
+        if look.status is known and not is_final:
+            return
+        now, wall = self._clock.now(), look.observed_at or self._clock.wall()
+        assert self._began is not None  # noqa: S101 - set by the first step
+        self._changed, elapsed = now, now - self._began
+        if known is not None:
+            for stage in self._progress.between(known, look.status):
+                passed: Any = attrs.evolve(look, status=stage)  # type: ignore[misc]  # looks are attrs values
+                self._due.append(Transition(known, stage, passed, wall, elapsed, is_synthesized=True))
+                known = stage
+        self._due.append(Transition(known, look.status, look, wall, elapsed, is_final=is_final))
+
+    def _check_stall(self) -> None:
+        """Raise WorkStalled after `stalled_after`; without one, say so in the log, each time twice as late."""
+        quiet = self._clock.now() - self._changed
+        if self._due:
+            return
+        if self._stalled_after is not None and quiet >= self._stalled_after:
+            raise WorkStalled(f"{self.handle!r}: nothing has changed for {quiet:.0f} s; the work may be dead")
+        if quiet >= self._warned_at:
+            self._warned_at = quiet * 2
+            log.warning(
+                "%r: nothing has changed for %.0f s; neither a deadline nor stalled_after is set", self.handle, quiet
+            )
+
+    def _tell(self, transition: Transition[L]) -> None:
+        log.debug("%r: %s", self.handle, transition)
+        if self._on_event is not None:
+            self._on_event(
+                Event(
+                    kind="transition", subject=self.handle.id, elapsed=transition.elapsed, detail=transition.status.name
+                )
+            )
+
+    def __repr__(self) -> str:
+        last = self.last_look
+        state = "not begun" if last is None else last.status.name.lower()
+        return f"<Watch {self.handle!r} {state}{', over' if self._is_over else ''}>"

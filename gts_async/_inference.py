@@ -1,0 +1,387 @@
+"""InferenceSession: takes the engine's lease, loads a task's model, asks it, and always releases it.
+
+One engine holds one model for all its tasks and answers for any task id with whatever is loaded, so inference is a
+session with an owner, not a call. Several engines as one are ``_pool.py``.
+"""
+
+import asyncio
+import logging
+import os
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+import attrs
+
+from gts_async._errors import (
+    Busy,
+    GtsAsyncError,
+    InvalidArgument,
+    InvalidData,
+    LeaseLost,
+    MisuseError,
+    NotFound,
+    ServerFailed,
+    WrongState,
+)
+from gts_async._flow.batching import Batcher
+from gts_async._flow.fanout import FanOut, Outcome, pulled
+from gts_async._flow.service import Service
+from gts_async._flow.shield import finished
+from gts_async._journal import Checkpoint
+from gts_async._net.config import check_seconds
+from gts_async.gts import calls, samples
+from gts_async.gts.values import EngineType, Result, TaskStatus, TaskType
+from gts_async.wire import Call
+
+Sample = Mapping[str, Any]
+
+MAX_BATCH = 64
+"""Samples in one request, unless told otherwise."""
+
+AT_ONCE = 4
+"""Requests in flight at one engine; it answers them in threads that share one model."""
+
+RELEASE_TIME = 15.0
+"""Seconds that releasing the model may take on the way out."""
+
+RELEASE_PAUSE = 0.5
+"""Seconds between tries to release a model whose loading was cut short and may not have ended yet."""
+
+log = logging.getLogger("gts_async")
+
+_leases: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, anyio.Semaphore]] = weakref.WeakKeyDictionary()
+
+
+def lease(base_url: str) -> anyio.Semaphore:
+    """Give this loop's lock for the one model slot of the engine at `base_url`; any task may release it."""
+    return _leases.setdefault(asyncio.get_running_loop(), {}).setdefault(base_url, anyio.Semaphore(1, max_value=1))
+
+
+@attrs.frozen
+class Batch:
+    """Samples that travel together, and the position of the first in the whole input."""
+
+    start: int
+    rows: list[Sample]
+
+
+@attrs.define
+class InferenceStats:
+    """What an InferenceSession has done so far."""
+
+    samples: int = 0
+    batches: int = 0
+    reloads: int = 0
+
+
+class InferenceSession:
+    """A loaded model to ask: ``async with task.serve() as inference``.
+
+    Entering takes the engine's lease (`when_taken="wait"` waits for it, `"raise"` raises Busy) and loads the model, in
+    at most `load_timeout` seconds; leaving releases both, whatever happened. Raises NotFound, ServerFailed (the task
+    has no trained model) and TransportError.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        task_id: str,
+        task_type: TaskType | None,
+        engine_type: EngineType | None,
+        *,
+        load_timeout: float | None = 600.0,
+        when_taken: Literal["wait", "raise"] = "wait",
+        max_batch: int = MAX_BATCH,
+    ) -> None:
+        if when_taken not in ("wait", "raise"):
+            raise InvalidArgument("when_taken", f"there is no {when_taken!r}", "use 'wait' or 'raise'")
+        self.id = task_id
+        self.stats = InferenceStats()
+        self._service = service
+        self._task_type = task_type
+        self._engine_type = engine_type
+        self._load_timeout = check_seconds("load_timeout", load_timeout)
+        self._when_taken = when_taken
+        self._max_batch = _check_batch(max_batch)
+        self._lease: anyio.Semaphore | None = None
+        self._is_loaded = False
+        self._batcher: Batcher[Sample, Result] | None = None
+        # The engine removes the folder that this pipeline predicts from after one predict (lightning 1.7.6).
+        self._is_single_use = engine_type is EngineType.BAGUALU and task_type is TaskType.CLASSIFICATION
+        self._is_loading = False
+        self._is_spent = False
+        self._loads = 0
+        self._turn = anyio.Lock()
+
+    @property
+    def max_at_once(self) -> int:
+        """Requests that may be in flight: concurrent ones spoil each other where one load serves one predict."""
+        return 1 if self._is_single_use else AT_ONCE
+
+    async def __aenter__(self) -> Self:
+        if self._lease is not None:
+            raise MisuseError("this inference session is open already; call serve() again for another")
+        line = await self._service.exchange.line()
+        taken = lease(line.base_url.text)
+        if self._when_taken == "raise":
+            try:
+                taken.acquire_nowait()
+            except anyio.WouldBlock:
+                raise Busy(f"{line.base_url}: another inference session holds the engine's one model slot") from None
+        else:
+            await taken.acquire()
+        self._lease = taken
+        try:
+            await self._check_trained()
+            await self._load()
+        except BaseException as error:
+            # The request may have been cut while the engine was loading: it would keep the model for ever.
+            await self._leave(is_cut=self._is_loading and not isinstance(error, (NotFound, ServerFailed)))
+            raise
+        self._batcher = Batcher(self._predict_each, max_batch=self._max_batch, max_at_once=self.max_at_once)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._leave(is_cut=False)
+
+    async def _leave(self, *, is_cut: bool) -> None:
+        held, batcher = self._lease, self._batcher
+        self._batcher = None
+        try:
+            await finished(self._release(batcher, is_cut=is_cut), within=RELEASE_TIME)
+        except TimeoutError:
+            log.warning("%r: not released within %g s; the engine may keep the model", self, RELEASE_TIME)
+        finally:
+            self._is_loaded = False
+            if held is not None:
+                self._lease = None
+                held.release()
+
+    async def _release(self, batcher: Batcher[Sample, Result] | None, *, is_cut: bool) -> None:
+        """End the batches, then the inference; never raises, for nobody could do anything about it."""
+        if batcher is not None:
+            await batcher.aclose()
+        if not self._is_loaded and not is_cut:
+            return
+        while True:
+            try:
+                await self._service.exchange.send(calls.end_inference(self.id), timeout=RELEASE_TIME)
+            except ServerFailed as error:
+                # 500: nothing is loaded. After a cut load that may only mean: not yet.
+                if not is_cut:
+                    log.warning("%r: the engine had nothing to release: %s", self, error)
+                    return
+                await self._service.clock.sleep(RELEASE_PAUSE)
+            except GtsAsyncError as error:
+                log.warning("%r: the model was not released: %s", self, error)
+                return
+            else:
+                return
+
+    async def _check_trained(self) -> None:
+        """Raise WrongState for a task in training: loading it would overwrite its status (`start_inference`)."""
+        try:
+            look = await self._service.exchange.send(calls.task_status(self.id), max_attempts=1)
+        except ServerFailed:
+            # A trained bagualu task answers so; whether there is a model is for the engine to say.
+            return
+        if look.status is TaskStatus.TRAINING:
+            raise WrongState(f"{self.id}: is still being trained; wait for its end", call="start_inference")
+
+    async def _load(self) -> None:
+        self._is_loading = True
+        await self._service.exchange.send(calls.start_inference(self.id), timeout=self._load_timeout)
+        self._is_loading = False
+        self._is_loaded, self._is_spent = True, False
+        self._loads += 1
+
+    async def predict(self, samples: Iterable[Sample], *, timeout: float | None = None) -> list[Result]:
+        """Give one result per sample, in their order; many samples go in several requests.
+
+        Raises InvalidData listing every sample that could not be asked, before anything is sent; `timeout` (seconds)
+        bounds each request.
+        """
+        rows = list(samples)
+        self._prepare(rows)
+        results: list[Result] = []
+        batches = [rows[start : start + self._max_batch] for start in range(0, len(rows), self._max_batch)]
+
+        async def work(batch: list[Sample]) -> list[Outcome[Sample, Result]]:
+            values = await self._ask(batch, timeout=timeout)
+            return [Outcome(row, value) for row, value in zip(batch, values, strict=True)]
+
+        if len(batches) <= 1:
+            return list(await self._ask(rows, timeout=timeout)) if rows else []
+        async with FanOut(work, batches, max_at_once=self.max_at_once, is_ordered=True) as outcomes:
+            async for outcome in outcomes:
+                results.append(outcome.unwrap())
+        return results
+
+    async def predict_one(self, sample: Sample) -> Result:
+        """Give the result of one sample; calls made at about the same time travel in one request."""
+        self._prepare([sample])
+        return await self._opened().submit(sample)
+
+    def stream(
+        self,
+        samples: Iterable[Sample] | AsyncIterable[Sample],
+        *,
+        max_batch: int | None = None,
+        max_at_once: int | None = None,
+        ordered: bool = True,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> FanOut[Batch, Sample, Result]:
+        """Give ``async with … as outcomes: async for outcome in outcomes`` over any number of samples.
+
+        Samples are pulled as they are needed and travel in batches of `max_batch`. A sample that cannot be asked, or
+        that the engine refuses, fails alone: its outcome holds the error. A server that is gone ends the stream with
+        that error. With `checkpoint` (a file's path) results are kept there, and a run that was killed goes on where
+        it was; another input than last time is refused.
+        """
+        self._opened()
+        size = self._max_batch if max_batch is None else _check_batch(max_batch)
+        kept = Checkpoint(checkpoint, self.id) if checkpoint is not None else None
+
+        async def work(batch: Batch) -> list[Outcome[Sample, Result]]:
+            known = await kept.known(batch.start, batch.rows) if kept is not None else {}
+            missing = [i for i in range(len(batch.rows)) if i not in known]
+            asked = await self._outcomes([batch.rows[i] for i in missing]) if missing else []
+            outcomes: dict[int, Outcome[Sample, Result]] = dict(zip(missing, asked, strict=True))
+            outcomes.update((i, Outcome(batch.rows[i], value, tries=0)) for i, value in known.items())
+            if kept is not None:
+                await kept.keep(
+                    batch.start, batch.rows, {i: outcomes[i].unwrap() for i in missing if outcomes[i].is_ok}
+                )
+            return [outcomes[i] for i in range(len(batch.rows))]
+
+        return FanOut(
+            work,
+            _Batches(samples, size),
+            max_at_once=self.max_at_once if max_at_once is None else max_at_once,
+            is_ordered=ordered,
+            clock=self._service.clock,
+            closing=kept.aclose if kept is not None else None,
+        )
+
+    async def _outcomes(self, batch: list[Sample], tries: int = 1) -> list[Outcome[Sample, Result]]:
+        """Ask for a batch; one that is refused is halved until the bad samples stand alone."""
+        sound: list[Sample] = []
+        bad: dict[int, Exception] = {}
+        for number, row in enumerate(batch):
+            try:
+                self._prepare([row])
+                sound.append(row)
+            except (InvalidData, InvalidArgument) as error:
+                bad[number] = error
+        values = iter(await self._halved(sound, tries) if sound else [])
+        return [
+            Outcome(row, error=bad[number], tries=0) if number in bad else next(values)
+            for number, row in enumerate(batch)
+        ]
+
+    async def _halved(self, batch: list[Sample], tries: int) -> list[Outcome[Sample, Result]]:
+        try:
+            values = await self._ask(batch)
+        except (InvalidData, ServerFailed) as error:
+            if len(batch) == 1:
+                return [Outcome(batch[0], error=error, tries=tries)]
+            half = len(batch) // 2
+            return [*await self._halved(batch[:half], tries + 1), *await self._halved(batch[half:], tries + 1)]
+        return [Outcome(row, value, tries=tries) for row, value in zip(batch, values, strict=True)]
+
+    async def _predict_each(self, batch: Sequence[Sample]) -> list[Result | Exception]:
+        return [outcome.error or outcome.unwrap() for outcome in await self._outcomes(list(batch))]
+
+    async def _ask(self, rows: Sequence[Sample], *, timeout: float | None = None) -> Sequence[Result]:
+        """Send one request, loading again first where one load serves one predict, or after the engine's 500."""
+        self._opened()
+        kind = self._task_type or samples.guess_task_type(rows[0])
+        call = calls.predict(self.id, kind, rows)
+        if self._is_single_use:
+            answer = await self._ask_once_per_load(call, timeout)
+        else:
+            answer = await self._ask_loaded(call, timeout)
+        self.stats.batches += 1
+        self.stats.samples += len(rows)
+        return answer
+
+    async def _ask_once_per_load(self, call: Call[tuple[Result, ...]], timeout: float | None) -> tuple[Result, ...]:
+        async with self._turn:
+            if self._is_spent:
+                await self._load()
+                self.stats.reloads += 1
+            # Spent by the attempt: a predict that was cut may have run to its end all the same.
+            self._is_spent = True
+            return await self._service.exchange.send(call, timeout=timeout)
+
+    async def _ask_loaded(self, call: Call[tuple[Result, ...]], timeout: float | None) -> tuple[Result, ...]:
+        loads = self._loads
+        try:
+            return await self._service.exchange.send(call, timeout=timeout)
+        except ServerFailed as error:
+            await self._check_lease(error)
+            async with self._turn:
+                if self._loads == loads:
+                    await self._load()
+                    self.stats.reloads += 1
+        answer = await self._service.exchange.send(call, timeout=timeout)
+        # Loading again helped. Of a task known by its id only, this is how the single-use pipeline shows itself.
+        if self._engine_type is None and self._task_type in (None, TaskType.CLASSIFICATION):
+            self._is_single_use = self._is_spent = True
+        return answer
+
+    async def _check_lease(self, error: ServerFailed) -> None:
+        """Raise LeaseLost if the engine says that this task is not being served any more."""
+        try:
+            look = await self._service.exchange.send(calls.task_status(self.id))
+        except ServerFailed:
+            # A bagualu task that is trained but not loaded answers its status with 500.
+            look = None
+        if look is None or look.status is not TaskStatus.SERVING:
+            raise LeaseLost(f"{self!r}: somebody else ended or replaced this task's inference") from error
+
+    def _prepare(self, rows: Sequence[Sample]) -> None:
+        """Raise InvalidData or InvalidArgument for samples that the engine would refuse or choke on."""
+        if rows:
+            samples.prepare_all(self._task_type or samples.guess_task_type(rows[0]), rows)
+
+    def _opened(self) -> Batcher[Sample, Result]:
+        if self._batcher is None:
+            raise MisuseError("the inference session is not open: async with task.serve() as inference")
+        return self._batcher
+
+    def __repr__(self) -> str:
+        state = "serving" if self._batcher is not None else "closed"
+        return f"<InferenceSession {self.id} {state}, {self.stats.samples} samples>"
+
+
+def _check_batch(max_batch: object) -> int:
+    if isinstance(max_batch, bool) or not isinstance(max_batch, int) or not 1 <= max_batch <= 10_000:
+        raise InvalidArgument("max_batch", f"{max_batch!r} is out of range", "use 1 to 10000")
+    return max_batch
+
+
+class _Batches(AsyncIterator[Batch]):
+    """Pulls samples and gives them in batches, the last one as short as it comes."""
+
+    def __init__(self, samples: Iterable[Sample] | AsyncIterable[Sample], size: int) -> None:
+        self._samples = pulled(samples)
+        self._size = size
+        self._start = 0
+
+    async def __anext__(self) -> Batch:
+        rows: list[Sample] = []
+        while len(rows) < self._size:
+            try:
+                rows.append(await anext(self._samples))
+            except StopAsyncIteration:
+                break
+        if not rows:
+            raise StopAsyncIteration
+        self._start += len(rows)
+        return Batch(self._start - len(rows), rows)

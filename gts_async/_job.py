@@ -1,0 +1,176 @@
+"""Job: an SXWL cloud job by its id: look at it, stop it, wait for it, fetch its model."""
+
+import os
+from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import attrs
+import msgspec
+
+from gts_async._errors import NotSupported, WorkFailed, WorkStopped, WrongState
+from gts_async._files.archive import unpack
+from gts_async._files.download import download
+from gts_async._files.progress import OnProgress
+from gts_async._flow.exits import OnExit, settled
+from gts_async._flow.service import Service
+from gts_async._flow.watch import Watch
+from gts_async._net.client import Client
+from gts_async._net.settings import Settings
+from gts_async.sxwl import calls
+from gts_async.sxwl.dialects import Dialect, dialect
+from gts_async.sxwl.progress import SETTLED, JobProgress
+from gts_async.sxwl.values import JobInfo, JobStatus
+
+PACKED = "data.zip"
+"""The name of the one object that the cloud makes of a model folder (`modeluploadjob.go`)."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Cloud(Service):
+    """The SXWL cloud as one session sees it.
+
+    `stopped` are the jobs that this session has stopped: the older servers go on calling them "working" for ever.
+    `store` gives the client for signed URLs, which carries no token.
+    """
+
+    settings: Settings
+    store: Callable[[], Awaitable[Client]]
+    stopped: set[str] = attrs.field(factory=set)
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the servers speak."""
+        return dialect(self.settings.dialect().value)
+
+    @property
+    def is_here(self) -> bool:
+        """True if the API is on this machine: then its signed URLs may lead here too."""
+        return self.settings.base_url("cloud").is_loopback
+
+
+@attrs.frozen
+class Job:
+    """A job of the SXWL cloud: an id, and a session to ask. ``info = await job`` waits for the end.
+
+    `is_known` says that the cloud itself gave us the id, so that an unknown job has vanished rather than never been.
+    """
+
+    id: str
+    is_known: bool = attrs.field(default=False, repr=False, eq=False)
+    _cloud: Cloud = attrs.field(kw_only=True, repr=False, eq=False)
+
+    async def status(self, *, timeout: float | None = None) -> JobInfo:
+        """Give what the job is doing now; STOPPED, without asking, after our own stop. Raises NotFound."""
+        if self.id in self._cloud.stopped:
+            return JobInfo(JobStatus.STOPPED, observed_at=self._cloud.clock.wall())
+        return await self._cloud.exchange.send(calls.job_status(self._cloud.dialect, self.id), timeout=timeout)
+
+    async def stop(self, *, timeout: float | None = None) -> None:
+        """Stop the job: no model will come of it.
+
+        The job is looked at first, because the servers say yes to everything and would hide or overwrite the ending of
+        one that is over (`job_stop_logic.go`, `gpu_job_stop_logic.go`). Raises WrongState for such, and NotFound.
+        """
+        if self.id in self._cloud.stopped:
+            return
+        look = await self.status(timeout=timeout)
+        if look.status is JobStatus.STOPPED:
+            return
+        if look.status in SETTLED:
+            raise WrongState(f"{self.id}: the job has {look.status.value} already", call="stop_job")
+        await self._cloud.exchange.send(calls.stop_job(self._cloud.dialect, self.id), timeout=timeout)
+        self._cloud.stopped.add(self.id)
+        self._cloud.hub.bell(self.id).ring()
+
+    def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[JobInfo]:
+        """Give the job's transitions until it is settled.
+
+        "working" covers everything from a full queue to a crash loop and has no bound on the servers' side: set a
+        `deadline` or `stalled_after` (seconds). Raises NotFound for a job that never was, WorkLost for one that
+        vanished, WorkStalled, DeadlineExceeded, Unauthorized; the job goes on whatever happens to the watch.
+        """
+        dialect = self._cloud.dialect
+        progress = JobProgress(is_known=self.is_known, has_urls=dialect.has_urls, fails_may_turn=dialect.fails_may_turn)
+        return self._cloud.watch(self, self._look, progress, deadline=deadline, stalled_after=stalled_after)
+
+    async def _look(self) -> JobInfo:
+        if self.id in self._cloud.stopped:
+            return JobInfo(JobStatus.STOPPED, observed_at=self._cloud.clock.wall())
+        return await self._cloud.exchange.send(calls.job_status(self._cloud.dialect, self.id), max_attempts=1)
+
+    async def wait(
+        self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
+    ) -> JobInfo:
+        """Give the final look, or raise WorkFailed, WorkStopped and what `watch` raises.
+
+        `on_exit="stop"` stops the job if the wait ends before it, by a deadline or by cancellation.
+        """
+        watch = self.watch(deadline=deadline, stalled_after=stalled_after)
+        final = await settled(watch, self.stop, on_exit)
+        details: dict[str, Any] = {"handle": self, "last_look": final, "history": watch.history}
+        if final.status is JobStatus.FAILED:
+            raise WorkFailed(f"{self!r}: the job failed; the cloud never says why", **details)
+        if final.status is JobStatus.STOPPED:
+            raise WorkStopped(f"{self!r}: the job was stopped", **details)
+        return final
+
+    def __await__(self) -> Generator[Any, None, JobInfo]:
+        return self.wait().__await__()
+
+    async def download(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        progress: OnProgress | None = None,
+        extract: bool = True,
+    ) -> list[Path]:
+        """Fetch the model into `directory` (made if need be) and give the files that are there now.
+
+        The cloud packs the whole model folder into one zip file; with `extract` its files are put into the directory
+        and the zip is dropped, else the zip itself is kept. A download that was cut goes on where it was at the next
+        call. Raises WrongState if there is no model to fetch (yet), NotSupported where the dialect hands out no URL,
+        FileError and its kinds, and TransportError.
+        """
+        url = await self._url()
+        target = Path(directory)
+        await anyio.Path(target).mkdir(parents=True, exist_ok=True)
+        packed = target / (PACKED if not extract else f".{self.id}.zip")
+        await download(
+            await self._cloud.store(),
+            url,
+            packed,
+            fresh_url=self._url,
+            progress=progress,
+            sleep=self._cloud.clock.sleep,
+            allow_private=self._cloud.is_here,
+        )
+        if not extract:
+            return [packed]
+        paths = await unpack(packed, target, progress=progress)
+        await anyio.Path(packed).unlink(missing_ok=True)
+        return paths
+
+    async def _url(self) -> str:
+        if not self._cloud.dialect.has_urls:
+            raise NotSupported(
+                f'{self.id}: the servers of the dialect "{self._cloud.dialect.name}" hand out no model URL'
+            )
+        look = await self.status()
+        if look.status is not JobStatus.SUCCEEDED or look.url is None:
+            state = look.status.value if look.status is not JobStatus.SUCCEEDED else "succeeded, but no file is stored"
+            raise WrongState(f"{self.id}: there is no model to fetch: the job is {state}", call="download")
+        return look.url
+
+    def token(self) -> str:
+        """Give JSON without secrets from which ``session.resume`` makes this job again, in any process."""
+        return msgspec.json.encode(JobToken(job_id=self.id)).decode()
+
+
+@attrs.frozen(kw_only=True)
+class JobToken:
+    """A Job as it is written down."""
+
+    kind: Literal["job"] = "job"
+    job_id: str

@@ -1,0 +1,133 @@
+"""Limits, timeouts and base URLs: how much, how long and where, as checked values. Settings are read in `settings`."""
+
+import ipaddress
+from typing import Self
+from urllib.parse import urlsplit
+
+import attrs
+
+from gts_async._errors import InvalidArgument, WrongType
+from gts_async.wire import Pace
+
+MIB = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How much a session does at once.
+
+    `max_connections` per origin; `max_in_flight` calls of the whole session, waiting ones included;
+    `max_looks_per_second` for all watches together; `max_answer_bytes` of one answer, before and after decompression.
+    """
+
+    max_connections: int = 100
+    max_in_flight: int = 1000
+    max_looks_per_second: float = 50.0
+    max_answer_bytes: int = 8 * MIB
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse limits under which nothing could move."""
+        for field in attrs.fields(Limits):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise WrongType(field.name, f"must be a number, not {type(value).__name__}")
+            if not 0 < value < float("inf"):
+                raise InvalidArgument(field.name, f"{value} is out of range", "use more than 0")
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """Seconds that one call may take; None means no bound.
+
+    `connect` bounds making a connection (name, TCP and TLS), `read` each silence of the server, `total` the whole
+    call with all its tries; `load` takes the place of both for calls during which the engine loads or runs a model,
+    `transfer` the place of `total` for uploads.
+    """
+
+    connect: float | None = 5.0
+    read: float | None = 30.0
+    total: float | None = 60.0
+    load: float | None = 600.0
+    transfer: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what is not a positive number of seconds."""
+        for field in attrs.fields(Timeouts):
+            check_seconds(field.name, getattr(self, field.name))
+
+    def bounds(self, pace: Pace) -> tuple[float | None, float | None]:
+        """Give (silence, whole call) in seconds for a call of that pace."""
+        if pace is Pace.LOAD:
+            return self.load, self.load
+        if pace is Pace.TRANSFER:
+            return self.read, self.transfer
+        return self.read, self.total
+
+
+def check_seconds(argument: str, value: object) -> float | None:
+    """Give `value` back if it is None or a positive, finite number of seconds; else WrongType or InvalidArgument."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise WrongType(argument, f"must be seconds or None, not {type(value).__name__}")
+    if not 0 < value < float("inf"):
+        raise InvalidArgument(argument, f"{value} is out of range", "use more than 0 seconds, or None for no bound")
+    return float(value)
+
+
+@attrs.frozen
+class BaseURL:
+    """Where a service is: scheme, host, port and the path before every call's path, without a slash at the end."""
+
+    text: str
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: object, argument: str) -> Self:
+        """Read a base URL; raises WrongType or InvalidArgument that name `argument`."""
+        if not isinstance(text, str):
+            raise WrongType(argument, f"must be a URL, not {type(text).__name__}")
+        try:
+            parts = urlsplit(text.strip())
+            port = parts.port
+        except ValueError as error:
+            raise InvalidArgument(argument, f"is not a URL ({error})", "write it like http://127.0.0.1:5201") from error
+        if parts.scheme not in ("http", "https"):
+            raise InvalidArgument(
+                argument, f"{_shown(text)} has no http:// or https://", f"write http://{_shown(text)}"
+            )
+        if not parts.hostname:
+            raise InvalidArgument(argument, f"{_shown(text)} has no host", "write it like http://127.0.0.1:5201")
+        if parts.username is not None or parts.password is not None:
+            raise InvalidArgument(argument, "has a user name or password in it", "pass the token as token=")
+        if parts.query or parts.fragment:
+            raise InvalidArgument(argument, "has a query or fragment", "leave off everything from ? or # on")
+        if any(c.isspace() or ord(c) < 32 for c in text.strip()):
+            raise InvalidArgument(argument, "has white space in it", "take it out")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        authority = host if port is None else f"{host}:{port}"
+        return cls(
+            f"{parts.scheme}://{authority}{parts.path.rstrip('/')}",
+            parts.scheme,
+            parts.hostname,
+            port or (443 if parts.scheme == "https" else 80),
+        )
+
+    @property
+    def is_loopback(self) -> bool:
+        """True if the host is this machine by name or number."""
+        if self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _shown(text: str) -> str:
+    return text.split("?")[0].split("@")[-1][:80]

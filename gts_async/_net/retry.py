@@ -1,0 +1,69 @@
+"""RetryPolicy: how long to wait between tries of one call, and the budget that all calls of a session share.
+
+Pure: chance and time are passed in. Whether a call may be tried again at all is decided in `exchange`, by what the
+call is and what happened; how often we look at work that goes on is `_flow/schedule.py`.
+"""
+
+import attrs
+
+from gts_async._errors import InvalidArgument
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How one call is tried again.
+
+    Before try n + 1 (n = 1 for the first) we wait a random part of ``min(maximum, initial · 2ⁿ⁻¹)`` seconds (full
+    jitter), and never less than the server's Retry-After. A Retry-After above `max_retry_after` seconds ends the call
+    at once. `budget` bounds what a dead server sees from the whole session (see `RetryBudget`).
+    """
+
+    max_attempts: int = 4
+    initial: float = 0.25
+    maximum: float = 8.0
+    max_retry_after: float = 60.0
+    budget: int = 500
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse numbers that cannot work."""
+        if self.max_attempts < 1:
+            raise InvalidArgument("max_attempts", f"{self.max_attempts} is less than 1", "1 means: never again")
+        for name in ("initial", "maximum", "max_retry_after", "budget"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InvalidArgument(name, f"{getattr(self, name)} is out of range", "use 0 or more")
+
+    def delay(self, attempt: int, chance: float, retry_after: float | None = None) -> float | None:
+        """Give the seconds to wait after try `attempt` (from 1), or None if it was the last; `chance` is in [0, 1)."""
+        if attempt >= self.max_attempts:
+            return None
+        if retry_after is not None and retry_after > self.max_retry_after:
+            return None
+        # The exponent is capped because 2 ** 1100 no longer fits a float.
+        ceiling = min(self.maximum, self.initial * 2.0 ** min(attempt - 1, 64))
+        return max(chance * ceiling, retry_after or 0.0)
+
+
+class RetryBudget:
+    """A bucket of tokens: trying again costs, success earns, an empty bucket forbids.
+
+    A try after a transport failure costs 14, after "too many requests" 5; every success earns 1. So a server that
+    answers nothing sees about ``budget / 14`` tries more than it was offered, not four times as many.
+    """
+
+    FAILURE = 14
+    THROTTLED = 5
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.left = size
+
+    def spend(self, cost: int) -> bool:
+        """Take `cost` tokens if there are that many; False means: do not try again."""
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
+
+    def earn(self) -> None:
+        """Put one token back, after a success."""
+        self.left = min(self.size, self.left + 1)

@@ -1,0 +1,213 @@
+"""Slots: one connection's worth of capacity each, handed out per origin and thrown away after an unclean exchange.
+
+httpx's own pool loses connections for good when a request is cancelled at the wrong moment, and scans all of them on
+every request. So each slot here is a stock httpx transport that may hold a single connection, and this module keeps
+the free ones. A slot goes back only if its answer was read to the end and closed; after anything else, and after any
+5xx (the engine's server closes the socket then without saying so), it is closed in the background.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import attrs
+import httpx
+
+CLOSING_TIME = 5.0
+"""Seconds that closing connections may take before they are abandoned."""
+
+MakeTransport = Callable[[ssl.SSLContext], httpx.AsyncBaseTransport]
+OriginKey = tuple[str, str, int | None]
+
+
+@attrs.frozen(eq=False)
+class Slot:
+    """A transport that holds at most one connection, and when it was last given back."""
+
+    transport: httpx.AsyncBaseTransport
+    origin: "_Origin"
+
+
+class _Origin:
+    """The slots of one scheme, host and port: a gate as wide as the limit, and a stack of free ones.
+
+    The stack keeps hot connections hot and lets the cold ones at its bottom expire.
+    """
+
+    def __init__(self, max_connections: int) -> None:
+        self.gate = asyncio.Semaphore(max_connections)
+        self.idle: list[tuple[float, Slot]] = []
+        self.in_use = 0
+
+
+class SlotTransport(httpx.AsyncBaseTransport):
+    """An httpx transport over slots: no more than `max_connections` per origin, first come first served.
+
+    `keepalive_expiry` (seconds) must lie below the server's own: GTS Engine closes idle connections after 5.0 s.
+    `ssl_context` is awaited once per new https slot and is expected to be cached.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_connections: int,
+        ssl_context: Callable[[], Awaitable[ssl.SSLContext]],
+        keepalive_expiry: float = 3.0,
+        make_transport: MakeTransport | None = None,
+    ) -> None:
+        self._max_connections = max_connections
+        self._ssl_context = ssl_context
+        self._keepalive_expiry = keepalive_expiry
+        self._make_transport = make_transport or self._stock_transport
+        self._origins: dict[OriginKey, _Origin] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        # Plain http needs no certificates, and a context without any can verify nothing: safe, and 30 ms cheaper.
+        self._no_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def _stock_transport(self, context: ssl.SSLContext) -> httpx.AsyncBaseTransport:
+        limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=self._keepalive_expiry)
+        return httpx.AsyncHTTPTransport(verify=context, limits=limits, trust_env=False)
+
+    @property
+    def in_use(self) -> int:
+        """Slots whose exchange is going on."""
+        return sum(origin.in_use for origin in self._origins.values())
+
+    @property
+    def idle(self) -> int:
+        """Free slots that hold a connection."""
+        return sum(len(origin.idle) for origin in self._origins.values())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send on a free slot, waiting for one at most the request's pool timeout (then httpx.PoolTimeout)."""
+        url = request.url
+        key = (url.scheme, url.host, url.port)
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = _Origin(self._max_connections)
+        await self._pass_gate(origin, request)
+        try:
+            slot = await self._take(origin, url.scheme)
+        except BaseException:
+            origin.gate.release()
+            raise
+        origin.in_use += 1
+        try:
+            response = await slot.transport.handle_async_request(request)
+        except BaseException:
+            self._throw_away(slot)
+            raise
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=_SlotStream(self, slot, response),
+            extensions=response.extensions,
+        )
+
+    async def _pass_gate(self, origin: _Origin, request: httpx.Request) -> None:
+        if self._is_closed:
+            raise RuntimeError("the transport is closed")
+        if not origin.gate.locked():
+            await origin.gate.acquire()
+            return
+        patience = request.extensions.get("timeout", {}).get("pool")
+        try:
+            async with asyncio.timeout(patience):
+                await origin.gate.acquire()
+        except TimeoutError as error:
+            raise httpx.PoolTimeout("no free connection in time", request=request) from error
+
+    async def _take(self, origin: _Origin, scheme: str) -> Slot:
+        if origin.idle:
+            return origin.idle.pop()[1]
+        context = await self._ssl_context() if scheme == "https" else self._no_tls
+        return Slot(self._make_transport(context), origin)
+
+    def _give_back(self, slot: Slot) -> None:
+        if self._is_closed:
+            self._throw_away(slot)
+            return
+        slot.origin.in_use -= 1
+        slot.origin.idle.append((time.monotonic(), slot))
+        slot.origin.gate.release()
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(self._keepalive_expiry, self._drop_expired)
+
+    def _throw_away(self, slot: Slot) -> None:
+        slot.origin.in_use -= 1
+        slot.origin.gate.release()
+        self._close_later(slot)
+
+    def _close_later(self, slot: Slot) -> None:
+        task = asyncio.get_running_loop().create_task(_close(slot.transport))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _drop_expired(self) -> None:
+        self._sweep = None
+        horizon = time.monotonic() - self._keepalive_expiry
+        for origin in self._origins.values():
+            kept = next((i for i, (since, _) in enumerate(origin.idle) if since > horizon), len(origin.idle))
+            for _, slot in origin.idle[:kept]:
+                self._close_later(slot)
+            del origin.idle[:kept]
+        if any(origin.idle for origin in self._origins.values()):
+            self._sweep = asyncio.get_running_loop().call_later(self._keepalive_expiry, self._drop_expired)
+
+    async def aclose(self) -> None:
+        """Close every free slot; slots in use are closed as their exchanges end. Bounded by `CLOSING_TIME`."""
+        self._is_closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for origin in self._origins.values():
+            for _, slot in origin.idle:
+                self._close_later(slot)
+            origin.idle.clear()
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSING_TIME)
+
+
+class _SlotStream(httpx.AsyncByteStream):
+    """The answer's bytes; closing it decides whether the slot may be used again."""
+
+    def __init__(self, owner: SlotTransport, slot: Slot, response: httpx.Response) -> None:
+        self._owner = owner
+        self._slot = slot
+        self._response = response
+        self._is_whole = False
+        self._is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        stream = self._response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport answers with one
+        async for chunk in stream:
+            yield chunk
+        self._is_whole = True
+
+    async def aclose(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if not self._is_whole or self._response.status_code >= 500:
+            # Decided without waiting: a cancelled caller gets no further than here.
+            self._owner._throw_away(self._slot)
+            return
+        try:
+            await self._response.aclose()
+        except BaseException:
+            self._owner._throw_away(self._slot)
+            raise
+        self._owner._give_back(self._slot)
+
+
+async def _close(transport: httpx.AsyncBaseTransport) -> None:
+    try:
+        async with asyncio.timeout(CLOSING_TIME):
+            await transport.aclose()
+    except (TimeoutError, OSError, httpx.HTTPError, RuntimeError):
+        # Nobody waits for this connection any more; what it dies of concerns nobody.
+        return

@@ -1,0 +1,455 @@
+"""AsyncSession: what users open and close: one pooled httpx client, an Exchange for each service, handles on demand."""
+
+import asyncio
+import random
+import secrets
+import warnings
+from collections.abc import AsyncIterable, Callable, Iterable
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio.to_thread
+import attrs
+import msgspec
+
+from gts_async._errors import (
+    AlreadyExists,
+    GtsAsyncError,
+    InvalidArgument,
+    MisuseError,
+    NotFound,
+    NotSent,
+    OutcomeUnknown,
+    ServiceError,
+    Unauthorized,
+    WorkError,
+    WorkFailed,
+    WorkStopped,
+    WrongType,
+)
+from gts_async._flow.clock import Clock, SystemClock
+from gts_async._flow.fanout import FanOut, Outcome
+from gts_async._flow.hub import Hub
+from gts_async._flow.schedule import CLOUD_BOUNDS, ENGINE_BOUNDS, Schedule
+from gts_async._job import Cloud, Job, JobToken
+from gts_async._journal import Intent, Journal
+from gts_async._net.client import USER_AGENT, Client, Roots, Transport, client_over, slot_client
+from gts_async._net.config import Limits, Timeouts
+from gts_async._net.events import Hook
+from gts_async._net.exchange import Exchange, Line
+from gts_async._net.retry import RetryBudget, RetryPolicy
+from gts_async._net.secret import AskForToken
+from gts_async._net.settings import Settings
+from gts_async._task import Engine, RunToken, Task, TrainingRun
+from gts_async.gts import calls as gts_calls
+from gts_async.gts.values import TaskInfo, TaskStatus, TaskType, check_name, check_pipeline
+from gts_async.sxwl import calls as sxwl_calls
+from gts_async.sxwl.checks import check_id
+from gts_async.sxwl.values import GpuType, JobInfo, JobListing, JobSpec
+
+Handle = TypeVar("Handle", Task, TrainingRun, Job, TrainingRun | Job)
+
+SETTLE_TRIES = 3
+"""Times that a create whose answer was lost is asked about again."""
+
+
+@attrs.frozen
+class Ping:
+    """Seconds of a round trip to each configured service; None for one that is not configured."""
+
+    engine: float | None = None
+    cloud: float | None = None
+
+
+class AsyncSession:
+    """The way to a GTS Engine (`engine`), to the SXWL cloud (`cloud`, its URL ends in ``/api``), or to both.
+
+    Each setting comes from its argument, else from the environment (``GTS_ASYNC_ENGINE``, ``_CLOUD``, ``_TOKEN``,
+    ``_TOKEN_FILE``, ``_DIALECT``), else from ``gts_async.toml`` in the working directory, else from the user's
+    configuration file. `token` is a string, or an async callable that is asked for one and asked once more after a
+    401. `transport` and `http_client` take any httpx transport or client and use it untouched; a given client is not
+    closed. `on_event` is called with each Event, on the loop. Constructing does no I/O.
+
+    Use it with ``async with``, or call `aclose`. Raises InvalidArgument and WrongType; later MisuseError for a closed
+    session or one that belongs to another event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: str | None = None,
+        cloud: str | None = None,
+        token: str | AskForToken | None = None,
+        dialect: str | None = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        schedule: Schedule | None = None,
+        transport: Transport | None = None,
+        http_client: Client | None = None,
+        on_event: Hook | None = None,
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+        allow_insecure_http: bool = False,
+    ) -> None:
+        if transport is not None and http_client is not None:
+            raise InvalidArgument("transport", "was given together with http_client", "give one of them")
+        self._settings = Settings(engine=engine, cloud=cloud, token=token, dialect=dialect)
+        self._settings.check_dialect()
+        self._limits = limits or Limits()
+        self._transport = transport
+        self._http_client = http_client
+        self._allow_insecure_http = allow_insecure_http
+        self._clock: Clock = clock or SystemClock()
+        self._hub = Hub(self._limits.max_looks_per_second)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+        self._store: Client | None = None
+        self._roots = Roots()
+        self._is_closed = False
+        retry = retry or RetryPolicy()
+        shared: dict[str, Any] = {
+            "clock": self._clock,
+            "limits": self._limits,
+            "timeouts": timeouts or Timeouts(),
+            "retry": retry,
+            "budget": RetryBudget(retry.budget),
+            "in_flight": asyncio.Semaphore(int(self._limits.max_in_flight)),
+            "on_event": on_event,
+            "chance": chance,
+            "guard": self._check_usable,
+            "user_agent": USER_AGENT,
+        }
+        watching: dict[str, Any] = {"clock": self._clock, "hub": self._hub, "on_event": on_event, "chance": chance}
+        schedule = schedule or Schedule()
+        self._engine = Engine(
+            exchange=Exchange(self._connect_engine, **shared), schedule=schedule.within(ENGINE_BOUNDS), **watching
+        )
+        self._cloud = Cloud(
+            exchange=Exchange(self._connect_cloud, **shared),
+            schedule=schedule.within(CLOUD_BOUNDS),
+            settings=self._settings,
+            store=self._store_client,
+            **watching,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections, within 5 s; whoever waits gets MisuseError. Closing twice is fine."""
+        self._is_closed = True
+        self._hub.ring_all()
+        own = self._client if self._http_client is None else None
+        self._client = None
+        store, self._store = self._store, None
+        for client in (own, store):
+            if client is not None:
+                await client.aclose()
+
+    def __del__(self) -> None:
+        if getattr(self, "_client", None) is None or self._is_closed:
+            return
+        if self._http_client is None and self._transport is None:
+            warnings.warn(f"{self!r} was not closed: use async with, or aclose()", ResourceWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open" if self._client is not None else "not opened"
+        return f"<AsyncSession {self._settings} {state}>"
+
+    # Tasks of a GTS Engine
+
+    async def create_task(
+        self, name: str | None = None, *, task_type: str, engine_type: str, exist_ok: bool = False
+    ) -> Task:
+        """Make a task and give its handle; without a name, one is made up.
+
+        If the answer is lost, the task is looked for by its name, which is its id: nobody gets a false AlreadyExists.
+        Raises AlreadyExists (not with `exist_ok`), InvalidArgument for types that the engine cannot train, and
+        OutcomeUnknown with the name as `intent`.
+        """
+        kind, engine = check_pipeline(task_type, engine_type)
+        name = check_name("name", name) if name is not None else self._new_name(kind)
+        task = Task(name, kind, engine, engine=self._engine)
+        try:
+            await self._engine.exchange.send(gts_calls.create_task(name, kind, engine))
+        except AlreadyExists:
+            if not exist_ok:
+                raise
+        except OutcomeUnknown as error:
+            await self._settle(task, error, exist_ok=exist_ok)
+        return task
+
+    def _new_name(self, kind: TaskType) -> str:
+        # The engine's own names have the second as their finest part, and a lost answer would leave us without one.
+        return f"{kind.value}-{self._clock.wall():%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
+
+    async def _settle(self, task: Task, unknown: OutcomeUnknown, *, exist_ok: bool) -> None:
+        """Find out whether the task is there after an answer was lost, making it if it is not."""
+        assert task.task_type is not None and task.engine_type is not None  # noqa: S101, PT018 - made with both
+        unknown.intent = task.id
+        for _ in range(SETTLE_TRIES):
+            try:
+                await self._engine.exchange.send(gts_calls.create_task(task.id, task.task_type, task.engine_type))
+            except OutcomeUnknown:
+                continue
+            except NotSent as error:
+                raise unknown from error
+            except AlreadyExists:
+                # A task that has done nothing yet is the one we asked for; any other was there before.
+                if not exist_ok and (await task.status()).status is not TaskStatus.INITIALIZED:
+                    raise
+            return
+        raise unknown
+
+    def task(self, task_id: str, *, task_type: str | None = None, engine_type: str | None = None) -> Task:
+        """Give the handle of a task, without any I/O; its types, where known, make checks and results exact."""
+        check_name("task_id", task_id)
+        if task_type is None or engine_type is None:
+            if task_type is not None or engine_type is not None:
+                raise InvalidArgument("engine_type", "goes with task_type", "give both, or neither")
+            return Task(task_id, engine=self._engine)
+        return Task(task_id, *check_pipeline(task_type, engine_type), engine=self._engine)
+
+    async def list_tasks(self) -> list[Task]:
+        """Give the handles of all tasks, sorted by id; the engine tells neither types nor states.
+
+        Names that the engine would misread (other programs can make such) are left out.
+        """
+        found: list[Task] = []
+        for task_id in sorted(await self._engine.exchange.send(gts_calls.list_tasks())):
+            try:
+                found.append(self.task(task_id))
+            except InvalidArgument:
+                continue
+        return found
+
+    # Jobs of the SXWL cloud
+
+    async def submit(self, spec: JobSpec, *, timeout: float | None = None) -> Job:
+        """Submit a job and give its handle.
+
+        It is sent again only if it surely did not arrive. Raises OutcomeUnknown if its answer was lost (`intent` holds
+        the spec), QuotaExceeded, InvalidData, Unauthorized.
+        """
+        _check_spec(spec)
+        for text in spec.warnings(self._cloud.dialect.name):
+            warnings.warn(text, UserWarning, stacklevel=2)
+        return await self._submit(spec, timeout)
+
+    async def _submit(self, spec: JobSpec, timeout: float | None = None) -> Job:
+        try:
+            job_id = await self._cloud.exchange.send(sxwl_calls.create_job(self._cloud.dialect, spec), timeout=timeout)
+        except OutcomeUnknown as error:
+            error.intent = Intent("", spec)
+            raise
+        if spec.callback_url is not None:
+            self._hub.join(spec.callback_url, job_id)
+        return Job(job_id, is_known=True, cloud=self._cloud)
+
+    def submit_many(
+        self,
+        specs: Iterable[JobSpec] | AsyncIterable[JobSpec],
+        *,
+        max_at_once: int = 16,
+        max_per_second: float | None = None,
+        journal: str | PathLike[str] | None = None,
+    ) -> FanOut[JobSpec, JobSpec, Job]:
+        """Give ``async with … as outcomes: async for outcome in outcomes``, in completion order.
+
+        Specs are pulled as they are needed; one that is refused fails alone, but Unauthorized ends the batch. With
+        `journal` (a file's path) every intent is on disk before it is sent: a run that was killed goes on where it was,
+        and what may have been submitted is never submitted again.
+        """
+        book = Journal(journal) if journal is not None else None
+
+        async def work(spec: JobSpec) -> list[Outcome[JobSpec, Job]]:
+            try:
+                _check_spec(spec)
+                job = await self._submit(spec) if book is None else await self._submit_once(spec, book)
+            except Unauthorized:
+                raise
+            except GtsAsyncError as error:
+                return [Outcome(spec, error=error)]
+            return [Outcome(spec, job)]
+
+        return FanOut(
+            work,
+            specs,
+            max_at_once=max_at_once,
+            max_per_second=max_per_second,
+            clock=self._clock,
+            closing=book.aclose if book is not None else None,
+        )
+
+    async def _submit_once(self, spec: JobSpec, book: Journal) -> Job:
+        """Submit unless the journal has it already; the intent stays there only if it may have been carried out."""
+        key = book.key(spec)
+        job_id = await book.begin(key, spec)
+        if job_id is not None:
+            return self.job(job_id)
+        try:
+            job = await self._submit(spec)
+        except OutcomeUnknown as error:
+            error.intent = Intent(key, spec)
+            raise
+        except (NotSent, ServiceError):
+            await book.undone(key)
+            raise
+        await book.done(key, job.id)
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """Give the handle of a job, without any I/O.
+
+        An empty id is refused: the oldest servers would answer it with a stranger's job.
+        """
+        check_id("job_id", job_id)
+        return Job(job_id, cloud=self._cloud)
+
+    async def list_jobs(self, *, page: int = 1, size: int = 100) -> list[JobListing]:
+        """Give one page of the account's jobs, newest first; raises NotSupported where the dialect has no list."""
+        return list(await self._cloud.exchange.send(sxwl_calls.list_jobs(self._cloud.dialect, page, size)))
+
+    async def gpu_types(self) -> list[GpuType]:
+        """Give the kinds of GPU that a job can ask for; raises NotSupported where the dialect has no such call."""
+        return list(await self._cloud.exchange.send(sxwl_calls.gpu_types(self._cloud.dialect)))
+
+    def ring(self, key: str) -> None:
+        """Wake the watch of the job with this id or `callback_url`: there may be news. It looks at once."""
+        self._hub.bell(key).ring()
+
+    # Many at once
+
+    def as_finished(
+        self, handles: Iterable[Handle], *, deadline: float | None = None
+    ) -> FanOut[Handle, Handle, TaskInfo | JobInfo]:
+        """Give ``async with … as outcomes: async for outcome in outcomes``: handles as each is settled.
+
+        An outcome's value is the final look; work that did not end well has its WorkError as `error` (with the look in
+        `.last_look`). `deadline` in seconds, for all together.
+        """
+        every = list(handles)
+        until = self._clock.now() + deadline if deadline is not None else None
+
+        async def work(handle: Handle) -> list[Outcome[Handle, TaskInfo | JobInfo]]:
+            left = None if until is None else max(until - self._clock.now(), 1e-6)
+            try:
+                look: TaskInfo | JobInfo = await handle.wait(deadline=left)
+            except (WorkError, NotFound) as error:
+                return [Outcome(handle, error=error)]
+            return [Outcome(handle, look)]
+
+        return FanOut(work, every, max_at_once=max(1, len(every)), max_ahead=len(every) + 1, clock=self._clock)
+
+    async def wait_all(
+        self, handles: Iterable[Handle], *, deadline: float | None = None
+    ) -> list[TaskInfo | JobInfo | WorkError | NotFound]:
+        """Give the final looks in the order of the handles; failures are values.
+
+        Work that failed or was stopped has a final look as well; for work that was lost, stalled or not settled within
+        `deadline` seconds the error itself stands in its place.
+        """
+        every = list(handles)
+        finals: dict[int, TaskInfo | JobInfo | WorkError | NotFound] = {}
+        numbers = {id(handle): number for number, handle in enumerate(every)}
+        async with self.as_finished(every, deadline=deadline) as outcomes:
+            async for outcome in outcomes:
+                finals[numbers[id(outcome.item)]] = _final(outcome)
+        return [finals[number] for number in range(len(every))]
+
+    def resume(self, token: str) -> TrainingRun | Job:
+        """Give the run or job that `token()` was asked of, in this or another process; no I/O."""
+        try:
+            kept = msgspec.json.decode(token, type=RunToken | JobToken)
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise InvalidArgument("token", "is not what token() gave", "pass the text as it was") from error
+        return kept.run(self._engine) if isinstance(kept, RunToken) else self.job(kept.job_id)
+
+    async def ping(self) -> Ping:
+        """Tell how long a round trip takes to each service that is configured.
+
+        Shows that it is there, that it is the right thing, and that the token is good; raises what is wrong.
+        """
+        await self._open()
+        engine = cloud = None
+        if self._settings.has("engine"):
+            began = self._clock.now()
+            await self._engine.exchange.send(gts_calls.index())
+            engine = self._clock.now() - began
+        if self._settings.has("cloud"):
+            began = self._clock.now()
+            try:
+                await self._cloud.exchange.send(sxwl_calls.job_status(self._cloud.dialect, "ping"))
+            except NotFound:
+                # The answer of a cloud that is well: there is no such job.
+                cloud = self._clock.now() - began
+            else:
+                cloud = self._clock.now() - began
+        return Ping(engine, cloud)
+
+    # Opening
+
+    def _check_usable(self) -> None:
+        if self._is_closed:
+            raise MisuseError("the session is closed; open another")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise MisuseError("the session belongs to another event loop; open one per loop")
+
+    async def _open(self) -> Client:
+        """Read the settings' files and make the client, once."""
+        self._check_usable()
+        if self._client is None:
+            await anyio.to_thread.run_sync(self._settings.load)
+        if self._client is None:
+            if self._http_client is not None:
+                self._client = self._http_client
+            elif self._transport is not None:
+                self._client = client_over(self._transport)
+            else:
+                self._client = slot_client(self._limits, self._roots)
+        return self._client
+
+    async def _connect_engine(self) -> Line:
+        return Line(await self._open(), self._settings.base_url("engine"))
+
+    async def _connect_cloud(self) -> Line:
+        client, base_url, credential = await self._open(), self._settings.base_url("cloud"), self._settings.credential()
+        is_open_to_all = base_url.scheme == "http" and not base_url.is_loopback
+        if credential.is_given and is_open_to_all and not self._allow_insecure_http:
+            raise InvalidArgument(
+                "cloud", f"{base_url} would carry the token in the clear", "use https://, or allow_insecure_http=True"
+            )
+        return Line(client, base_url, credential)
+
+    async def _store_client(self) -> Client:
+        self._check_usable()
+        if self._store is None:
+            # A given client may carry credentials of its own: the store never sees it.
+            given = self._transport
+            self._store = client_over(given) if given is not None else slot_client(self._limits, self._roots)
+        return self._store
+
+
+def _check_spec(spec: object) -> None:
+    if not isinstance(spec, JobSpec):
+        raise WrongType("spec", f"must be a JobSpec, not {type(spec).__name__}", "JobSpec(gpu_type=…, image_path=…)")
+
+
+def _final(outcome: Outcome[Any, TaskInfo | JobInfo]) -> TaskInfo | JobInfo | WorkError | NotFound:
+    """Give the look that settled the work, however it ended, or the error that stands in its place."""
+    error = outcome.error
+    if isinstance(error, (WorkFailed, WorkStopped)):
+        look: TaskInfo | JobInfo = error.last_look
+        return look
+    return error if isinstance(error, (WorkError, NotFound)) else outcome.unwrap()

@@ -1,0 +1,341 @@
+"""Task and TrainingRun: a GTS Engine task by its id, and one training of it, fenced against the one before."""
+
+import os
+from collections.abc import Generator
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import msgspec
+
+from gts_async._errors import (
+    NotFound,
+    OutcomeUnknown,
+    ServerFailed,
+    WorkFailed,
+    WorkStopped,
+    WrongState,
+)
+from gts_async._files.preflight import preflight
+from gts_async._files.progress import OnProgress
+from gts_async._files.upload import open_multipart
+from gts_async._flow.exits import OnExit, settled
+from gts_async._flow.service import Service
+from gts_async._flow.watch import Watch
+from gts_async._inference import MAX_BATCH, InferenceSession
+from gts_async.gts import calls
+from gts_async.gts.progress import START_GRACE, Before, RunProgress
+from gts_async.gts.values import EngineType, TaskInfo, TaskStatus, TaskType, TrainOptions, check_name
+from gts_async.wire import FilePart
+
+STOP_PAUSE = 0.5
+"""Seconds between two tries to stop a training whose process is not up yet."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Engine(Service):
+    """GTS Engine as one session sees it, and the trainings that this session has begun, by task id."""
+
+    runs: dict[str, RunProgress] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Task:
+    """A task of a GTS Engine: an id, and a session to ask. Cheap: make it anew from the id whenever you like.
+
+    `task_type` and `engine_type` are None for a task known by its id only: the engine does not tell them.
+    """
+
+    id: str
+    task_type: TaskType | None = None
+    engine_type: EngineType | None = None
+    _engine: Engine = attrs.field(kw_only=True, repr=False, eq=False)
+
+    async def status(self, *, timeout: float | None = None) -> TaskInfo:
+        """Give what the task is doing now.
+
+        Raises NotFound; and ServerFailed with `.status` 500 for a trained bagualu task that is not being served: the
+        engine cannot answer for it (`check_task_status` reads an accuracy that no bagualu pipeline writes).
+        """
+        return await self._engine.exchange.send(calls.task_status(self.id), timeout=timeout)
+
+    async def upload(
+        self,
+        *paths: str | os.PathLike[str],
+        progress: OnProgress | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """Send data files, several in one request, streamed from disk; a file of the same name is replaced.
+
+        With `check`, the files are read first and InvalidData lists every line that the training would stumble over
+        (only if the task's types are known). `progress` is called with the bytes sent and, at the end, acknowledged.
+        Raises InvalidArgument, FileMissing and NotFound.
+        """
+        files = [FilePart(Path(path).name, os.fspath(path)) for path in paths]
+        call = calls.upload(self.id, files)
+        if check and self.task_type is not None and self.engine_type is not None:
+            await preflight([Path(path) for path in paths], self.task_type, self.engine_type)
+        await self._engine.exchange.send(call, timeout=timeout, open_body=partial(open_multipart, progress=progress))
+
+    async def train(
+        self,
+        *,
+        train_data: str,
+        val_data: str,
+        test_data: str,
+        label_data: str,
+        unlabeled_data: str = "",
+        train_mode: str = "standard",
+        max_len: int = 512,
+        max_num_epoch: int = 3,
+        min_num_epoch: int = 3,
+        seed: int = 42,
+        gpuid: int = 0,
+        timeout: float | None = None,
+    ) -> "TrainingRun":
+        """Start a training on uploaded files and give its run.
+
+        The engine only says that it has spawned a process; the run tells what became of it. Raises WrongState if a
+        training is going on (the engine would let the second wipe the first), InvalidData, NotFound, and
+        OutcomeUnknown, whose `intent` is the token of the run that may have begun.
+        """
+        options = TrainOptions(
+            train_data=train_data,
+            val_data=val_data,
+            test_data=test_data,
+            label_data=label_data,
+            unlabeled_data=unlabeled_data,
+            train_mode=train_mode,
+            max_len=max_len,
+            max_num_epoch=max_num_epoch,
+            min_num_epoch=min_num_epoch,
+            seed=seed,
+            gpuid=gpuid,
+        )
+        before = await self._before()
+        clock = self._engine.clock
+        progress = RunProgress(before, engine_type=self.engine_type, started_at=clock.now())
+        run = TrainingRun(self, progress, clock.wall())
+        try:
+            await self._engine.exchange.send(calls.start_training(self.id, options), timeout=timeout)
+        except OutcomeUnknown as error:
+            error.intent = run.token()
+            raise
+        self._engine.runs[self.id] = progress
+        return run
+
+    async def _before(self) -> Before:
+        """Look at what the task shows before the training begins; raises WrongState if one is going on."""
+        known = self._engine.runs.get(self.id)
+        is_starting = (
+            known is not None and known.final is None and self._engine.clock.now() - known.started_at < START_GRACE
+        )
+        try:
+            look = await self.status()
+        except ServerFailed as error:
+            if error.status != 500:
+                raise
+            return Before(None)
+        if look.status is TaskStatus.TRAINING or (is_starting and known is not None and not known.has_begun):
+            raise WrongState(
+                f"{self.id}: a training is going on; stop it first: the engine would let a second one wipe its outputs",
+                call="start_training",
+            )
+        return Before(look.status, look.test_acc)
+
+    async def stop(self, *, timeout: float | None = None) -> None:
+        """Stop the training, also in the seconds before its process is up: the engine is asked until it took.
+
+        Raises WrongState if nothing is being trained, NotFound, and ServerFailed if the process has died unseen.
+        """
+        await _stop(self._engine, self.id, self._engine.runs.get(self.id), timeout)
+
+    async def delete(self, *, timeout: float | None = None) -> None:
+        """Delete the task and all its files; a task that is gone already is fine."""
+        with suppress(NotFound):
+            await self._engine.exchange.send(calls.delete_task(self.id), timeout=timeout)
+        self._engine.runs.pop(self.id, None)
+
+    def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[TaskInfo]:
+        """Give the transitions of a training that somebody else started, until it is settled.
+
+        What the task shows is believed: a status left by an earlier training settles the watch at once. For one's own
+        training watch the run that `train` gives. Seconds; raises NotFound, WorkLost, WorkStalled, DeadlineExceeded.
+        """
+        progress = RunProgress(None, engine_type=self.engine_type, started_at=self._engine.clock.now())
+        return self._engine.watch(self, self._look, progress, deadline=deadline, stalled_after=stalled_after)
+
+    async def wait(
+        self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
+    ) -> TaskInfo:
+        """Give the final look of a training that somebody else started; see `watch`.
+
+        Raises WorkFailed, WorkStopped and what `watch` raises. `on_exit="stop"` stops the training if the wait ends
+        before it.
+        """
+        watch = self.watch(deadline=deadline, stalled_after=stalled_after)
+        return _judged(await settled(watch, self.stop, on_exit), watch)
+
+    async def _look(self) -> TaskInfo:
+        # One try: the watch itself looks again, and it must see every 500.
+        return await self._engine.exchange.send(calls.task_status(self.id), max_attempts=1)
+
+    def serve(
+        self,
+        *,
+        load_timeout: float | None = 600.0,
+        when_taken: Literal["wait", "raise"] = "wait",
+        max_batch: int = MAX_BATCH,
+    ) -> InferenceSession:
+        """Give ``async with task.serve() as inference``: the engine's one model slot, with this task's model in it."""
+        return InferenceSession(
+            self._engine,
+            self.id,
+            self.task_type,
+            self.engine_type,
+            load_timeout=load_timeout,
+            when_taken=when_taken,
+            max_batch=max_batch,
+        )
+
+
+class TrainingRun:
+    """One training of a task: what its `train` gave. ``info = await run`` waits for the end.
+
+    What the task showed before is never taken for this run's: the engine goes on showing it for seconds (see
+    ``gts/progress.py``). All watches of one run share what has been learned.
+    """
+
+    def __init__(self, task: Task, progress: RunProgress, started_at: datetime) -> None:
+        self.task = task
+        self.started_at = started_at
+        self._progress = progress
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.task.id
+
+    def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[TaskInfo]:
+        """Give the transitions of this run until it is settled; a settled run gives its final one at once.
+
+        `deadline` and `stalled_after` in seconds. Raises WorkLost, WorkStalled (also for a process that never came
+        up), DeadlineExceeded and Unauthorized; the training goes on whatever happens to the watch.
+        """
+        engine = self.task._engine
+        return engine.watch(self, self.task._look, self._progress, deadline=deadline, stalled_after=stalled_after)
+
+    async def wait(
+        self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
+    ) -> TaskInfo:
+        """Give the final look, or raise WorkFailed, WorkStopped and what `watch` raises.
+
+        `on_exit="stop"` stops the training if the wait ends before it, by a deadline or by cancellation.
+        """
+        watch = self.watch(deadline=deadline, stalled_after=stalled_after)
+        return _judged(await settled(watch, self.stop, on_exit), watch)
+
+    def __await__(self) -> Generator[Any, None, TaskInfo]:
+        return self.wait().__await__()
+
+    async def stop(self, *, timeout: float | None = None) -> None:
+        """Stop this training, also in the seconds before its process is up; see `Task.stop`."""
+        await _stop(self.task._engine, self.id, self._progress, timeout)
+
+    def token(self) -> str:
+        """Give JSON without secrets from which ``session.resume`` makes this run again, in any process."""
+        task, before = self.task, self._progress.before
+        return msgspec.json.encode(
+            RunToken(
+                task_id=task.id,
+                task_type=task.task_type,
+                engine_type=task.engine_type,
+                before=None if before is None or before.status is None else int(before.status),
+                before_acc=None if before is None else before.test_acc,
+                has_begun=self._progress.has_begun,
+                started_at=self.started_at,
+            )
+        ).decode()
+
+    def __repr__(self) -> str:
+        final = self._progress.final
+        state = final.status.name.lower() if final else "begun" if self._progress.has_begun else "not begun"
+        return f"<TrainingRun {self.id} {state}>"
+
+
+@attrs.frozen(kw_only=True)
+class RunToken:
+    """A TrainingRun as it is written down; `before` is the engine's code, None if it answered 500."""
+
+    kind: Literal["run"] = "run"
+    task_id: str
+    task_type: TaskType | None
+    engine_type: EngineType | None
+    before: int | None
+    before_acc: float | None
+    has_begun: bool
+    started_at: datetime
+
+    def run(self, engine: Engine) -> TrainingRun:
+        """Give the run that the token was made of."""
+        task = Task(check_name("task_id", self.task_id), self.task_type, self.engine_type, engine=engine)
+        age = max(0.0, (engine.clock.wall() - self.started_at).total_seconds())
+        progress = RunProgress(
+            Before(None if self.before is None else TaskStatus(self.before), self.before_acc),
+            engine_type=self.engine_type,
+            started_at=engine.clock.now() - age,
+            has_begun=self.has_begun,
+        )
+        return TrainingRun(task, progress, self.started_at)
+
+
+def _judged(final: TaskInfo, watch: Watch[TaskInfo]) -> TaskInfo:
+    """Give the final look of work that ended well; raise WorkFailed or WorkStopped for the others."""
+    details: dict[str, Any] = {"handle": watch.handle, "last_look": final, "history": watch.history}
+    if final.status is TaskStatus.FAILED:
+        raise WorkFailed(f"{watch.handle!r}: the training failed; the engine's train.log has the reason", **details)
+    if final.status is TaskStatus.STOPPED:
+        raise WorkStopped(f"{watch.handle!r}: the training was stopped", **details)
+    return final
+
+
+async def _stop(engine: Engine, task_id: str, progress: RunProgress | None, timeout: float | None) -> None:
+    """Ask until the stop took: the engine refuses it until the training's process is up, and starts it all the same."""
+    clock = engine.clock
+    while True:
+        try:
+            await engine.exchange.send(calls.stop_training(task_id), timeout=timeout)
+        except WrongState as error:
+            look = await _looked(engine, task_id)
+            if look is not None and look.status is TaskStatus.STOPPED and (progress is None or progress.has_begun):
+                return
+            if progress is not None and look is not None:
+                progress.see(look, clock.now())
+            is_starting = (
+                progress is not None and progress.final is None and clock.now() - progress.started_at < START_GRACE
+            )
+            if not is_starting and (look is None or look.status is not TaskStatus.TRAINING):
+                raise
+            if progress is not None and progress.final is not None:
+                raise WrongState(
+                    f"{task_id}: the training has ended already: {progress.final.status.name.lower()}",
+                    call=error.call,
+                    code=error.code,
+                    message=error.message,
+                ) from error
+        else:
+            engine.hub.bell(task_id).ring()
+            return
+        await clock.sleep(STOP_PAUSE)
+
+
+async def _looked(engine: Engine, task_id: str) -> TaskInfo | None:
+    """Look at the task; None if it answers 500."""
+    try:
+        return await engine.exchange.send(calls.task_status(task_id))
+    except ServerFailed:
+        return None

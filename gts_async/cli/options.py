@@ -1,0 +1,63 @@
+"""What every command is given: where the services are, and how to show things; and the session that it opens."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+from cyclopts import Parameter
+
+from gts_async._errors import InvalidArgument
+from gts_async.cli.show import Show
+
+if TYPE_CHECKING:
+    from gts_async._session import AsyncSession
+
+STDIN = "-"
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The global options, read; settings that are None come from the environment or a file (see `AsyncSession`)."""
+
+    show: Show
+    engine: str | None = None
+    cloud: str | None = None
+    dialect: str | None = None
+    token: str | None = attrs.field(default=None, repr=False)
+    allow_insecure_http: bool = False
+
+    def session(self, **more: Any) -> "AsyncSession":
+        """Give a session, to be opened with ``async with``."""
+        from gts_async._session import AsyncSession
+
+        return AsyncSession(
+            engine=self.engine,
+            cloud=self.cloud,
+            dialect=self.dialect,
+            token=self.token,
+            allow_insecure_http=self.allow_insecure_http,
+            **more,
+        )
+
+    def again(self, *command: str) -> str:
+        """Give a command line to copy that speaks to the same services; a token is never part of it."""
+        given = {"--engine": self.engine, "--cloud": self.cloud, "--dialect": self.dialect}
+        flags = [part for name, value in given.items() if value is not None for part in (name, value)]
+        return shlex.join(["gts-async", *command, *flags])
+
+
+Given = Annotated[Options, Parameter(parse=False)]
+"""The last parameter of every command: filled in by `app`, never by the command line."""
+
+
+def read_token(source: str | None) -> str | None:
+    """Give the token out of a file, or of the first line of stdin for ``-``; raises InvalidArgument."""
+    if source is None:
+        return None
+    try:
+        text = sys.stdin.readline() if source == STDIN else Path(source).expanduser().read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidArgument("token", f"cannot read {source} ({type(error).__name__})", "name a file, or -") from None
+    return text

@@ -1,0 +1,106 @@
+"""How things are shown: data on stdout, talk on stderr, JSON lines where asked for, colours and a live line on terminals.
+
+What is shown of a task, a job or a transition is in `records`.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+import msgspec
+
+from gts_async._errors import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MAX_LINE = 20_000
+"""Characters of one line of text."""
+
+Update = Callable[[str], None]
+
+
+class Show:
+    """The two streams of a command.
+
+    `out` and `err` are the process's own if None. Colours and the live line need a terminal that is not dumb, and an
+    environment without ``NO_COLOR``; rich is imported only then.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_json: bool = False,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.is_json = is_json
+        self._out = sys.stdout if out is None else out
+        self._err = sys.stderr if err is None else err
+        self._has_colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        self._consoles: dict[int, Console] = {}
+
+    def data(self, record: Mapping[str, object], text: str | None = None, style: str = "") -> None:
+        """Show one piece of what the command was asked for: as a line of JSON, or as `text`.
+
+        Without a text it is JSON always.
+        """
+        if self.is_json or text is None:
+            self._write(self._out, msgspec.json.encode(record).decode(), clean=False)
+        else:
+            self._write(self._out, text, style)
+
+    def talk(self, text: str, style: str = "") -> None:
+        """Say something about the work on stderr."""
+        self._write(self._err, text, style)
+
+    @contextmanager
+    def live(self, text: str) -> Iterator[Update]:
+        """Show a line that lives as long as the block, with the time since it began; the block may change its text.
+
+        Nothing is shown where there is no terminal, nor where JSON lines would run into it.
+        """
+        console = self._live_console()
+        if console is None:
+            yield lambda text: None
+            return
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+            task = progress.add_task(_clean(text), total=None)
+            yield lambda text: progress.update(task, description=_clean(text))
+
+    def _live_console(self) -> "Console | None":
+        out, err = self._console(self._out), self._console(self._err)
+        if out is not None:
+            return None if self.is_json else out
+        return err
+
+    def _write(self, stream: TextIO, text: str, style: str = "", *, clean: bool = True) -> None:
+        text = _clean(text) if clean else text
+        console = self._console(stream)
+        if console is not None and clean:
+            console.print(text, style=style or None, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        else:
+            stream.write(f"{text}\n")
+            stream.flush()
+
+    def _console(self, stream: TextIO) -> "Console | None":
+        """Give the console of a stream that is a terminal; one for both streams if both are, for the live line."""
+        if not self._has_colour or not stream.isatty():
+            return None
+        if stream is self._err and self._out.isatty() and not self.is_json:
+            stream = self._out
+        if id(stream) not in self._consoles:
+            from rich.console import Console
+
+            self._consoles[id(stream)] = Console(file=stream)
+        return self._consoles[id(stream)]
+
+
+def _clean(text: str) -> str:
+    return plain(text, MAX_LINE)

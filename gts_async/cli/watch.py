@@ -1,0 +1,46 @@
+"""``gts-async watch``: picks up the wait for a training or a job, by its token or its id."""
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from gts_async.cli.following import follow
+from gts_async.cli.options import Given
+
+if TYPE_CHECKING:
+    from gts_async._job import Job
+    from gts_async._session import AsyncSession
+    from gts_async._task import Task, TrainingRun
+
+JOB_ID = re.compile(r".*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""Every id that the cloud makes ends in a UUID (`job_create_logic.go`, `UserJobController.java`)."""
+
+
+async def watch(
+    what: Annotated[str, Parameter(name="TOKEN_OR_ID")],
+    *,
+    task: Annotated[bool, Parameter(negative="")] = False,
+    deadline: float | None = None,
+    stalled_after: float | None = None,
+    options: Given,
+) -> int:
+    """Follow a training or a job to its end; exit 0 if it succeeded, 1 if not.
+
+    Args:
+        what: the token that `--detach` printed, or the id of a task or job
+        task: it is a task's id, though it ends like a job's
+        deadline: seconds to wait at most
+        stalled_after: seconds without any change after which the work counts as dead
+    """
+    async with options.session() as session:
+        handle = _handle(session, what, is_task=task)
+        followed = handle.watch(deadline=deadline, stalled_after=stalled_after)
+        flags = ("--task",) if task else ()
+        return await follow(followed, options.show, again=options.again("watch", what, *flags))
+
+
+def _handle(session: "AsyncSession", text: str, *, is_task: bool) -> "TrainingRun | Task | Job":
+    if text.startswith("{"):
+        return session.resume(text)
+    return session.job(text) if JOB_ID.fullmatch(text) and not is_task else session.task(text)

@@ -1,0 +1,149 @@
+"""The first generation's API (2023-12): Java, which checks hardly anything and answers every error with a JSON 400.
+
+`UserJobController.java` is the source of what is not otherwise noted. How bodies are read is in `cloud_fastjson`.
+"""
+
+import re
+
+from gts_async.emulator.cloud_answers import Refusal, beijing, java_answer, java_error, java_not_found, tomcat
+from gts_async.emulator.cloud_fastjson import UserJob, pretty, read_object, text_of, user_job, value_of
+from gts_async.emulator.cloud_front import Accounts, Asked, Handler, Methods
+from gts_async.emulator.cloud_jobs import JobRow, JobTable, OldStatus, User
+from gts_async.emulator.cloud_orders import old_order
+from gts_async.emulator.cloud_quirks import CloudQuirks
+from gts_async.wire import Answer, Request
+
+_ASSIGNABLE = ("workStatus", "obtainStatus", "deleted", "cpodId", "hfUrl")
+"""Columns that no client is meant to fill."""
+
+_WORDS = {OldStatus.UPLOADED: "success", OldStatus.FAILED: "fail"}
+
+
+class JavaFront:
+    """The documented API as it was on the day of its guide."""
+
+    def __init__(self, table: JobTable, quirks: CloudQuirks, accounts: Accounts) -> None:
+        self._table = table
+        self._quirks = quirks
+        self._accounts = accounts
+        self._routes: dict[str, Methods] = {
+            "/api/userJob": {"POST": self.create, "GET": self.list_jobs},
+            "/api/userJob/job_status": {"POST": self.status},
+            "/api/userJob/job_del": {"POST": self.delete},
+            "/api/userJob/getGpuType": {"GET": self.gpu_types},
+        }
+
+    def user(self, request: Request) -> User | Answer:
+        """Give who sends the request; a path that Spring's firewall rejects is nobody's."""
+        if re.search(r"//|/\.\.?/|;|\\|%2[fF]|%5[cC]", request.path):
+            return tomcat(500, "Internal Server Error")
+        return self._accounts.for_java(request)
+
+    def handler(self, request: Request, now: float) -> Handler | Answer:
+        """Give who answers the request; a wrong method is an exception like any other: 400."""
+        methods = self._routes.get(request.path.removesuffix("/"))
+        if methods is None:
+            return java_not_found(request.path, now)
+        return methods.get(request.method) or java_error(f"Request method '{request.method}' not supported", now)
+
+    def is_create(self, handler: Handler) -> bool:
+        """Tell whether the handler makes jobs."""
+        return handler == self.create
+
+    def refused(self, message: str | None, now: float) -> Answer:
+        """Give the answer to a Refusal."""
+        return java_error(message, now)
+
+    def create(self, asked: Asked) -> Answer:
+        """POST /api/userJob: the two volumes are all that has to be there."""
+        bean = user_job(read_object(asked.request, "createUserJob"))
+        row = self._row(bean, asked)
+        self._table.add(row)
+        return java_answer({"job_id": row.name})
+
+    def _row(self, bean: UserJob, asked: Asked) -> JobRow:
+        columns = dict(bean.columns)
+        if not self._quirks.mass_assigns:
+            for key in _ASSIGNABLE:
+                columns.pop(key, None)
+        name = self._table.new_id("ai", asked.now)
+        volumes = {key: value_of(text_of(columns.get(key))) for key in ("modelVol", "ckptVol")}
+        json_all = pretty(dict(bean.document) | {"jobName": name, **volumes, "stopType": columns.get("stopType")})
+        return JobRow(
+            number=self._table.next_number(),
+            name=name,
+            user=asked.user,
+            created=asked.now,
+            updated=asked.now,
+            columns=columns,
+            json_all=json_all,
+            order=old_order(name, json_all),
+            work_status=int(columns.get("workStatus", 0)),
+            obtain_status=int(columns.get("obtainStatus", 0)),
+            is_deleted=bool(columns.get("deleted", 0)),
+            cpod_id=text_of(columns.get("cpodId")),
+        )
+
+    def status(self, asked: Asked) -> Answer:
+        """POST /api/userJob/job_status: a missing id drops the condition, so anybody's newest job is shown."""
+        name = text_of(read_object(asked.request, "queryUserJobStatus").get("job_id"))
+        row = self._found(name)
+        if row is None:
+            return java_answer({})
+        word = _WORDS.get(OldStatus(row.work_status), "working") if row.work_status in set(OldStatus) else "working"
+        # a HashMap of these two keys has the url first
+        return java_answer({"url": self._table.url(name, asked.now) if word == "success" else None, "status": word})
+
+    def _found(self, name: str | None) -> JobRow | None:
+        if name is None and not self._quirks.shows_strangers_job:
+            return None
+        return self._table.newest(
+            lambda row: (name is None or row.name == name) and (self._quirks.shows_deleted or not row.is_deleted)
+        )
+
+    def delete(self, asked: Asked) -> Answer:
+        """POST /api/userJob/job_del: an empty 200, whatever the id is."""
+        name = text_of(read_object(asked.request, "logicDeleteJob").get("job_id"))
+        self._table.delete(name, asked.now)
+        return Answer(200)
+
+    def list_jobs(self, asked: Asked) -> Answer:
+        """GET /api/userJob: the user's own jobs, 10 a page unless asked otherwise."""
+        query = dict(asked.request.query)
+        current, size = _page(query.get("current"), 1), _page(query.get("size"), 10)
+        rows = self._table.of_user(asked.user)
+        if "jobName" in query:
+            rows = [row for row in rows if row.name == query["jobName"]]
+        start = (max(current, 1) - 1) * max(size, 0)
+        shown = rows if size < 0 else rows[start : start + size]
+        return java_answer({"content": [_listed(row) for row in shown], "totalElements": len(rows)})
+
+    def gpu_types(self, asked: Asked) -> Answer:
+        """GET /api/userJob/getGpuType."""
+        return java_answer([{"amount": gpu.price, "gpuProd": gpu.name} for gpu in self._quirks.gpus])
+
+
+def _page(text: str | None, default: int) -> int:
+    if not text:
+        return default
+    if not re.fullmatch(r"[+-]?\d{1,18}", text):
+        raise Refusal(f"Failed to convert value to required type 'long'; For input string: \"{text}\"")
+    return int(text)
+
+
+def _listed(row: JobRow) -> dict[str, object]:
+    """Give the bean as fastjson writes it: keys sorted, nulls left out."""
+    bean: dict[str, object] = {
+        **row.columns,
+        "cpodId": row.cpod_id,
+        "createTime": beijing(row.created),
+        "deleted": int(row.is_deleted),
+        "jobId": row.number,
+        "jobName": row.name,
+        "jsonAll": row.json_all,
+        "obtainStatus": row.obtain_status,
+        "updateTime": beijing(row.updated),
+        "userId": row.user.number,
+        "workStatus": row.work_status,
+    }
+    return dict(sorted(bean.items()))

@@ -1,0 +1,91 @@
+"""FakeClock: time that jumps to the next thing due as soon as everybody waits, so that hours pass in milliseconds."""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+IDLE_TURNS = 64
+"""Turns of the loop without anything new before time jumps: more than any chain of ready tasks needs in between."""
+
+
+class FakeClock:
+    """A Clock for ``AsyncSession(clock=…)``: `sleep` and `timeout` wait in its own time.
+
+    With `autojump`, it jumps to the next sleeper once nobody has asked it anything for some turns of the loop; without,
+    time stands still until `advance`. What takes real time (sockets, threads) takes none of this one.
+    """
+
+    def __init__(self, *, autojump: bool = True, start: datetime = datetime(2024, 1, 1, tzinfo=UTC)) -> None:
+        self._now = 0.0
+        self._start = start
+        self._autojump = autojump
+        self._due: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._idle = 0
+        self._turning: asyncio.Handle | None = None
+
+    def now(self) -> float:
+        """Give the seconds since this clock began."""
+        return self._now
+
+    def wall(self) -> datetime:
+        """Give the start plus the seconds that have passed."""
+        return self._start + timedelta(seconds=self._now)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until that many seconds have passed here."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        await self._alarm(seconds)
+
+    @asynccontextmanager
+    async def timeout(self, seconds: float | None) -> AsyncIterator[None]:
+        """Bound a block in this clock's time: TimeoutError when it lasts longer."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as bound:
+            if seconds is None:
+                yield
+                return
+            alarm = self._alarm(seconds)
+            alarm.add_done_callback(lambda _: None if alarm.cancelled() else bound.reschedule(loop.time()))
+            try:
+                yield
+            finally:
+                alarm.cancel()
+
+    def advance(self, seconds: float) -> None:
+        """Let that much time pass and wake whoever is due."""
+        self._jump_to(self._now + seconds)
+
+    def _alarm(self, seconds: float) -> asyncio.Future[None]:
+        alarm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._due, (self._now + max(0.0, seconds), next(self._numbers), alarm))
+        self._idle = 0
+        if self._autojump and self._turning is None:
+            self._turning = asyncio.get_running_loop().call_soon(self._turn)
+        return alarm
+
+    def _turn(self) -> None:
+        """Count the loop's idle turns; jump when there have been enough."""
+        while self._due and self._due[0][2].done():
+            heapq.heappop(self._due)
+        if not self._due:
+            self._turning = None
+            return
+        self._idle += 1
+        if self._idle >= IDLE_TURNS:
+            self._jump_to(self._due[0][0])
+        self._turning = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _jump_to(self, when: float) -> None:
+        self._idle = 0
+        while self._due and self._due[0][0] <= when:
+            due, _, alarm = heapq.heappop(self._due)
+            if not alarm.done():
+                self._now = max(self._now, due)
+                alarm.set_result(None)
+        self._now = max(self._now, when)

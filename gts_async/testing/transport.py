@@ -1,0 +1,52 @@
+"""EmulatorTransport: answers a session's requests with pure servers, without a socket; faults can come in between."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import httpx
+
+from gts_async.testing.faults import Fault
+from gts_async.wire import Answer, Request
+
+
+class Server(Protocol):
+    """Anything that answers, like the emulator's Engine, Cloud and ObjectStore."""
+
+    def answer(self, request: Request, now: float) -> Answer:
+        """Give the answer at the time `now` (Unix seconds)."""
+
+
+class EmulatorTransport(httpx.AsyncBaseTransport):
+    """An httpx transport for ``AsyncSession(transport=…)``.
+
+    `servers` are by origin ("http://engine.test"); `now` gives Unix seconds, for a fake clock
+    ``lambda: clock.wall().timestamp()``. Each of `faults` meets the requests it is for, in order. `seen` keeps every
+    request that reached a server.
+    """
+
+    def __init__(
+        self, servers: Mapping[str, Server], now: Callable[[], float], *, faults: Sequence[Fault] = ()
+    ) -> None:
+        self._servers = dict(servers)
+        self._now = now
+        self.faults = list(faults)
+        self.seen: list[Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Let the server of the request's origin answer it, or raise what httpx would raise."""
+        url = request.url
+        server = self._servers.get(f"{url.scheme}://{url.netloc.decode()}")
+        if server is None:
+            raise httpx.ConnectError(f"no server at {url.scheme}://{url.netloc.decode()}", request=request)
+        fault = next((f for f in self.faults if f.meets(request.method, url.path)), None)
+        if fault is not None and not fault.is_after:
+            return fault.outcome(request)
+        body = await request.aread()
+        headers = tuple((name.lower(), value) for name, value in request.headers.multi_items())
+        query = tuple(url.params.multi_items())
+        sent = Request(request.method, url.raw_path.split(b"?")[0].decode(), query, headers, body)
+        self.seen.append(sent)
+        answer = server.answer(sent, self._now())
+        if fault is not None:
+            return fault.outcome(request)
+        return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)
