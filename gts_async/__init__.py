@@ -10,8 +10,9 @@ The map of the package, from what one wants to see or change to the file that ho
 =====================================================  ============================================================
 what                                                   open
 =====================================================  ============================================================
+sessions, tasks, runs, jobs, loaded models             ``_session.py`` ``_task.py`` ``_job.py`` ``_inference.py``
 what bytes a call sends, how its answer is read        ``gts/calls.py`` ``gts/answers.py`` ``sxwl/calls.py``
-                                                       ``sxwl/answers.py``
+                                                       ``sxwl/answers.py``; what a call is: ``wire.py``
 what a code or status means                            ``gts/values.py`` ``sxwl/values.py``
 when work counts as finished                           ``gts/progress.py`` ``sxwl/progress.py``
 how often we look, the loop, what watches share        ``_flow/schedule.py`` ``_flow/watch.py`` ``_flow/hub.py``
@@ -27,7 +28,7 @@ what survives a crash                                  ``_journal.py``
 callbacks                                              ``callbacks.py``
 the fake servers, the real local ones                  ``emulator/`` ``local/``
 faults, fake clock, fixtures                           ``testing/``
-the command line                                       ``cli/``
+the command line                                       ``cli/`` ``__main__.py``
 =====================================================  ============================================================
 
 Every name below is public; modules with an underscore are not. Nothing is imported before it is asked for.

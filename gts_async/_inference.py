@@ -32,11 +32,16 @@ from gts_async._flow.service import Service
 from gts_async._flow.shield import finished
 from gts_async._journal import Checkpoint
 from gts_async._net.config import check_seconds
-from gts_async.gts import calls, samples
+from gts_async.gts import calls
+from gts_async.gts import samples as rules
 from gts_async.gts.values import EngineType, Result, TaskStatus, TaskType
 from gts_async.wire import Call
 
 Sample = Mapping[str, Any]
+"""What the user gives."""
+
+Row = dict[str, object]
+"""What the engine is sent for it."""
 
 MAX_BATCH = 64
 """Samples in one request, unless told otherwise."""
@@ -141,7 +146,7 @@ class InferenceSession:
             # The request may have been cut while the engine was loading: it would keep the model for ever.
             await self._leave(is_cut=self._is_loading and not isinstance(error, (NotFound, ServerFailed)))
             raise
-        self._batcher = Batcher(self._predict_each, max_batch=self._max_batch, max_at_once=self.max_at_once)
+        self._batcher = Batcher(self._each, max_batch=self._max_batch, max_at_once=self.max_at_once)
         return self
 
     async def __aexit__(
@@ -206,25 +211,22 @@ class InferenceSession:
         Raises InvalidData listing every sample that could not be asked, before anything is sent; `timeout` (seconds)
         bounds each request.
         """
-        rows = list(samples)
-        self._prepare(rows)
-        results: list[Result] = []
-        batches = [rows[start : start + self._max_batch] for start in range(0, len(rows), self._max_batch)]
+        asked = list(samples)
+        if not asked:
+            return []
+        kind = self._kind(asked[0])
+        rows = rules.prepare_all(kind, asked)
+        parts = [rows[start : start + self._max_batch] for start in range(0, len(rows), self._max_batch)]
 
-        async def work(batch: list[Sample]) -> list[Outcome[Sample, Result]]:
-            values = await self._ask(batch, timeout=timeout)
-            return [Outcome(row, value) for row, value in zip(batch, values, strict=True)]
+        async def work(part: list[Row]) -> list[Outcome[Row, Result]]:
+            return [Outcome(row, value) for row, value in zip(part, await self._ask(kind, part, timeout), strict=True)]
 
-        if len(batches) <= 1:
-            return list(await self._ask(rows, timeout=timeout)) if rows else []
-        async with FanOut(work, batches, max_at_once=self.max_at_once, is_ordered=True) as outcomes:
-            async for outcome in outcomes:
-                results.append(outcome.unwrap())
-        return results
+        async with FanOut(work, parts, max_at_once=self.max_at_once, is_ordered=True) as outcomes:
+            return [outcome.unwrap() async for outcome in outcomes]
 
     async def predict_one(self, sample: Sample) -> Result:
         """Give the result of one sample; calls made at about the same time travel in one request."""
-        self._prepare([sample])
+        rules.prepare(self._kind(sample), sample)
         return await self._opened().submit(sample)
 
     def stream(
@@ -268,39 +270,38 @@ class InferenceSession:
             closing=kept.aclose if kept is not None else None,
         )
 
-    async def _outcomes(self, batch: list[Sample], tries: int = 1) -> list[Outcome[Sample, Result]]:
-        """Ask for a batch; one that is refused is halved until the bad samples stand alone."""
-        sound: list[Sample] = []
+    async def _outcomes(self, batch: Sequence[Sample]) -> list[Outcome[Sample, Result]]:
+        """Ask for a batch; samples that cannot be asked, or that the engine refuses, fail alone."""
+        rows: list[Row] = []
         bad: dict[int, Exception] = {}
-        for number, row in enumerate(batch):
+        for number, sample in enumerate(batch):
             try:
-                self._prepare([row])
-                sound.append(row)
+                rows.append(rules.prepare(self._kind(sample), sample))
             except (InvalidData, InvalidArgument) as error:
                 bad[number] = error
-        values = iter(await self._halved(sound, tries) if sound else [])
+        answers = iter(await self._halved(rows, 1) if rows else [])
         return [
-            Outcome(row, error=bad[number], tries=0) if number in bad else next(values)
-            for number, row in enumerate(batch)
+            Outcome(sample, error=bad[number], tries=0) if number in bad else attrs.evolve(next(answers), item=sample)
+            for number, sample in enumerate(batch)
         ]
 
-    async def _halved(self, batch: list[Sample], tries: int) -> list[Outcome[Sample, Result]]:
+    async def _halved(self, rows: list[Row], tries: int) -> list[Outcome[Sample, Result]]:
+        """Ask for rows; if they are refused, halve them until the bad ones stand alone."""
         try:
-            values = await self._ask(batch)
+            values = await self._ask(self._kind(rows[0]), rows)
         except (InvalidData, ServerFailed) as error:
-            if len(batch) == 1:
-                return [Outcome(batch[0], error=error, tries=tries)]
-            half = len(batch) // 2
-            return [*await self._halved(batch[:half], tries + 1), *await self._halved(batch[half:], tries + 1)]
-        return [Outcome(row, value, tries=tries) for row, value in zip(batch, values, strict=True)]
+            if len(rows) == 1:
+                return [Outcome(rows[0], error=error, tries=tries)]
+            half = len(rows) // 2
+            return [*await self._halved(rows[:half], tries + 1), *await self._halved(rows[half:], tries + 1)]
+        return [Outcome(row, value, tries=tries) for row, value in zip(rows, values, strict=True)]
 
-    async def _predict_each(self, batch: Sequence[Sample]) -> list[Result | Exception]:
-        return [outcome.error or outcome.unwrap() for outcome in await self._outcomes(list(batch))]
+    async def _each(self, batch: Sequence[Sample]) -> list[Result | Exception]:
+        return [outcome.error or outcome.unwrap() for outcome in await self._outcomes(batch)]
 
-    async def _ask(self, rows: Sequence[Sample], *, timeout: float | None = None) -> Sequence[Result]:
+    async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
         """Send one request, loading again first where one load serves one predict, or after the engine's 500."""
         self._opened()
-        kind = self._task_type or samples.guess_task_type(rows[0])
         call = calls.predict(self.id, kind, rows)
         if self._is_single_use:
             answer = await self._ask_once_per_load(call, timeout)
@@ -345,10 +346,8 @@ class InferenceSession:
         if look is None or look.status is not TaskStatus.SERVING:
             raise LeaseLost(f"{self!r}: somebody else ended or replaced this task's inference") from error
 
-    def _prepare(self, rows: Sequence[Sample]) -> None:
-        """Raise InvalidData or InvalidArgument for samples that the engine would refuse or choke on."""
-        if rows:
-            samples.prepare_all(self._task_type or samples.guess_task_type(rows[0]), rows)
+    def _kind(self, sample: Sample) -> TaskType:
+        return self._task_type or rules.guess_task_type(sample)
 
     def _opened(self) -> Batcher[Sample, Result]:
         if self._batcher is None:

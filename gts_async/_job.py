@@ -19,6 +19,7 @@ from gts_async._flow.watch import Watch
 from gts_async._net.client import Client
 from gts_async._net.settings import Settings
 from gts_async.sxwl import calls
+from gts_async.sxwl.checks import check_id
 from gts_async.sxwl.dialects import Dialect, dialect
 from gts_async.sxwl.progress import SETTLED, JobProgress
 from gts_async.sxwl.values import JobInfo, JobStatus
@@ -165,12 +166,17 @@ class Job:
 
     def token(self) -> str:
         """Give JSON without secrets from which ``session.resume`` makes this job again, in any process."""
-        return msgspec.json.encode(JobToken(job_id=self.id)).decode()
+        return msgspec.json.encode(JobToken(kind="job", job_id=self.id)).decode()
 
 
 @attrs.frozen(kw_only=True)
 class JobToken:
     """A Job as it is written down."""
 
-    kind: Literal["job"] = "job"
+    kind: Literal["job"]
     job_id: str
+
+    def job(self, cloud: Cloud) -> Job:
+        """Give the job that the token was made of."""
+        check_id("job_id", self.job_id)
+        return Job(self.job_id, is_known=True, cloud=cloud)

@@ -5,6 +5,7 @@ import random
 import secrets
 import warnings
 from collections.abc import AsyncIterable, Callable, Iterable
+from contextlib import suppress
 from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -367,11 +368,11 @@ class AsyncSession:
 
     def resume(self, token: str) -> TrainingRun | Job:
         """Give the run or job that `token()` was asked of, in this or another process; no I/O."""
-        try:
-            kept = msgspec.json.decode(token, type=RunToken | JobToken)
-        except (msgspec.MsgspecError, TypeError) as error:
-            raise InvalidArgument("token", "is not what token() gave", "pass the text as it was") from error
-        return kept.run(self._engine) if isinstance(kept, RunToken) else self.job(kept.job_id)
+        with suppress(msgspec.MsgspecError, TypeError):
+            return msgspec.json.decode(token, type=RunToken).run(self._engine)
+        with suppress(msgspec.MsgspecError, TypeError):
+            return msgspec.json.decode(token, type=JobToken).job(self._cloud)
+        raise InvalidArgument("token", "is not what token() gave", "pass the text as it was")
 
     async def ping(self) -> Ping:
         """Tell how long a round trip takes to each service that is configured.

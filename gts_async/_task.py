@@ -4,7 +4,6 @@ import os
 from collections.abc import Generator
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +19,8 @@ from gts_async._errors import (
     WrongState,
 )
 from gts_async._files.preflight import preflight
-from gts_async._files.progress import OnProgress
-from gts_async._files.upload import open_multipart
+from gts_async._files.progress import OnProgress, Progress
+from gts_async._files.upload import MultipartStream, open_multipart
 from gts_async._flow.exits import OnExit, settled
 from gts_async._flow.service import Service
 from gts_async._flow.watch import Watch
@@ -29,7 +28,7 @@ from gts_async._inference import MAX_BATCH, InferenceSession
 from gts_async.gts import calls
 from gts_async.gts.progress import START_GRACE, Before, RunProgress
 from gts_async.gts.values import EngineType, TaskInfo, TaskStatus, TaskType, TrainOptions, check_name
-from gts_async.wire import FilePart
+from gts_async.wire import FilePart, Multipart
 
 STOP_PAUSE = 0.5
 """Seconds between two tries to stop a training whose process is not up yet."""
@@ -79,7 +78,16 @@ class Task:
         call = calls.upload(self.id, files)
         if check and self.task_type is not None and self.engine_type is not None:
             await preflight([Path(path) for path in paths], self.task_type, self.engine_type)
-        await self._engine.exchange.send(call, timeout=timeout, open_body=partial(open_multipart, progress=progress))
+        sent: list[int] = []
+
+        async def opened(form: Multipart) -> MultipartStream:
+            stream = await open_multipart(form, progress=progress)
+            sent.append(stream.length)
+            return stream
+
+        await self._engine.exchange.send(call, timeout=timeout, open_body=opened)
+        if progress is not None:
+            progress(Progress(files[-1].name, sent[-1], sent[-1], is_acknowledged=True))
 
     async def train(
         self,
@@ -251,6 +259,7 @@ class TrainingRun:
         task, before = self.task, self._progress.before
         return msgspec.json.encode(
             RunToken(
+                kind="run",
                 task_id=task.id,
                 task_type=task.task_type,
                 engine_type=task.engine_type,
@@ -271,7 +280,7 @@ class TrainingRun:
 class RunToken:
     """A TrainingRun as it is written down; `before` is the engine's code, None if it answered 500."""
 
-    kind: Literal["run"] = "run"
+    kind: Literal["run"]
     task_id: str
     task_type: TaskType | None
     engine_type: EngineType | None

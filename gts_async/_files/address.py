@@ -40,10 +40,10 @@ def checked(url: str, *, allow_private: bool = False, is_redirect_from_https: bo
     """
     try:
         parsed = httpx.URL(url)
-        host, port = parsed.host, parsed.port or 443
+        is_absolute = bool(parsed.host) and (parsed.port or 443) < 65536 and _SENDABLE.fullmatch(url) is not None
     except (httpx.InvalidURL, TypeError, ValueError):
-        host, port = "", 0
-    if not host or port > 65535 or not _SENDABLE.fullmatch(url):
+        parsed, is_absolute = httpx.URL(), False
+    if not is_absolute:
         # Neither shown nor chained: what is no URL may still be a key.
         raise UnsafeURL("the download's URL is not an absolute http(s) URL in plain ASCII") from None
     name = shown(url)
@@ -51,12 +51,12 @@ def checked(url: str, *, allow_private: bool = False, is_redirect_from_https: bo
         raise UnsafeURL(f"{name}: not an http(s) URL", path=name)
     if parsed.userinfo:
         raise UnsafeURL(f"{name}: has a user name or password in it, which would be sent to the host", path=name)
-    if parsed.scheme == "http" and (is_redirect_from_https or not (allow_private and is_this_machine(host))):
+    if parsed.scheme == "http" and (is_redirect_from_https or not (allow_private and is_this_machine(parsed.host))):
         raise UnsafeURL(f"{name}: not https, so anybody on the way could change the file", path=name)
-    address = _address(host)
+    address = _address(parsed.host)
     if address is not None:
         check_address(address, name, allow_private=allow_private)
-    elif is_this_machine(host) and not allow_private:
+    elif is_this_machine(parsed.host) and not allow_private:
         raise UnsafeURL(f"{name}: leads into this machine", path=name)
     return parsed
 

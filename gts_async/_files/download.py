@@ -6,11 +6,10 @@ client's. What is on the disk meanwhile is in `part`, which URLs are followed in
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
 from pathlib import Path
-from typing import cast
 
 import anyio
 import attrs
@@ -136,7 +135,8 @@ class _Fetching:
         self.reached = await self.disk.run(self.part.position)
         while True:
             try:
-                await self._collect()
+                while (setback := await self._try()) is not None:
+                    await self._overcome(setback)
                 await self._verify()
                 break
             except DownloadCorrupt:
@@ -148,11 +148,6 @@ class _Fetching:
         size = await self.disk.run(self.part.position)
         await self.disk.run(self.part.promote)
         self._report(size, is_acknowledged=True)
-
-    async def _collect(self) -> None:
-        """Try until all bytes are there."""
-        while (setback := await self._try()) is not None:
-            await self._overcome(setback)
 
     async def _verify(self) -> None:
         steps = self.part.check()
@@ -279,7 +274,7 @@ class _Fetching:
         """Give the first bytes of what a refusal says."""
         said = b""
         self._be_patient()
-        async with aclosing(_pieces(response)) as pieces:
+        async with aclosing(store.pieces(response)) as pieces:
             async for piece in pieces:
                 said += piece
                 if len(said) >= MAX_SAID:
@@ -296,7 +291,7 @@ class _Fetching:
         writing: Future[None] | None = None
         self._be_patient()
         try:
-            async with aclosing(_pieces(response)) as pieces:
+            async with aclosing(store.pieces(response)) as pieces:
                 async for piece in pieces:
                     batch.append(piece)
                     held += len(piece)
@@ -345,14 +340,3 @@ class _Fetching:
 
     def _corrupt(self, problem: str) -> DownloadCorrupt:
         return DownloadCorrupt(f"{self.part.target}: {problem}", path=str(self.part.target))
-
-
-def _pieces(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    if response.is_stream_consumed:
-        # A mock's answer, already in memory.
-        return _only(response.content)
-    return cast("AsyncGenerator[bytes, None]", response.aiter_raw())
-
-
-async def _only(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

@@ -1,4 +1,4 @@
-"""Reading an object store's answers: which object it is, what part of it comes, and why it refuses. No I/O.
+"""Reading an object store's answers: which object it is, what part of it comes, why it refuses. Nothing is sent here.
 
 Aliyun's, Amazon's and compatible stores (MinIO) are understood; any web server that knows ranges will do.
 """
@@ -6,6 +6,8 @@ Aliyun's, Amazon's and compatible stores (MinIO) are understood; any web server 
 import base64
 import binascii
 import re
+from collections.abc import AsyncGenerator
+from typing import cast
 
 import attrs
 import httpx
@@ -72,6 +74,17 @@ def is_framed(response: httpx.Response) -> bool:
     headers = response.headers
     is_sized = "content-length" in headers or "transfer-encoding" in headers
     return is_sized or response.is_stream_consumed or response.http_version not in ("HTTP/1.0", "HTTP/1.1")
+
+
+def pieces(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Give the body as it arrives, never decoded (but for a mock's answer, which is in memory already)."""
+    if response.is_stream_consumed:
+        return _only(response.content)
+    return cast("AsyncGenerator[bytes, None]", response.aiter_raw())
+
+
+async def _only(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
 
 
 def _length(headers: httpx.Headers) -> int | None:

@@ -163,12 +163,12 @@ class FanOut(Generic[Part, Item, Value]):
                 await self._room.wait()
             if self._is_exhausted:
                 return None
-            await self._take_turn()
             try:
                 part = await anext(self._parts)
             except StopAsyncIteration:
                 self._is_exhausted = True
                 return None
+            await self._take_turn()
             self._begun += 1
             return self._begun - 1, part
 

@@ -16,14 +16,11 @@ any other (create, train)   again                        raise OutcomeUnknown   
 """
 
 import asyncio
-import email.utils
 import logging
 import random
-import ssl
-import zlib
 from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from datetime import datetime
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
@@ -32,22 +29,24 @@ import httpx
 
 from gts_async._errors import (
     Attempt,
+    FileError,
     GtsAsyncError,
     MisuseError,
     NotSent,
     OutcomeUnknown,
     RateLimited,
     ServerFailed,
-    TimedOut,
     TransportError,
     Unauthorized,
     UnexpectedAnswer,
     plain,
 )
+from gts_async._net.body import read_body
 from gts_async._net.config import BaseURL, Limits, Timeouts
 from gts_async._net.events import Event, Hook
-from gts_async._net.retry import RetryBudget, RetryPolicy
+from gts_async._net.retry import RetryBudget, RetryPolicy, retry_after
 from gts_async._net.secret import Credential, Secret
+from gts_async._net.translation import FAILURES, is_certificate_error, translated, without_secrets
 from gts_async.wire import Answer, Call, Multipart
 
 T = TypeVar("T")
@@ -85,6 +84,9 @@ class StreamedBody(Protocol):
     def chunks(self) -> AsyncIterable[bytes]:
         """Give the bytes, from the start at every call."""
 
+    async def aclose(self) -> None:
+        """Close what is open."""
+
 
 OpenBody = Callable[[Multipart], Awaitable[StreamedBody]]
 
@@ -96,6 +98,18 @@ class Line:
     client: httpx.AsyncClient
     base_url: BaseURL
     credential: Credential = attrs.field(factory=lambda: Credential(None))
+
+
+@attrs.frozen
+class _Try:
+    """One try of a call: seconds left for it and for each silence, and whether the token of the last was refused."""
+
+    line: Line
+    call: Call[object]
+    left: float | None
+    silence: float | None
+    was_refused: bool
+    open_body: OpenBody | None
 
 
 class Exchange:
@@ -162,7 +176,7 @@ class Exchange:
                 answer: Answer | None = None
                 failure: GtsAsyncError
                 try:
-                    answer = await self._once(line, call, left, silence, was_refused, open_body)
+                    answer = await self._once(_Try(line, call, left, silence, was_refused, open_body))
                     value = self._read(line, call, answer)
                 except Unauthorized as error:
                     if was_refused or not line.credential.is_renewable:
@@ -197,78 +211,49 @@ class Exchange:
             self._line = await self._connect()
         return self._line
 
-    async def _once(
-        self,
-        line: Line,
-        call: Call[T],
-        left: float | None,
-        silence: float | None,
-        was_refused: bool,
-        open_body: OpenBody | None,
-    ) -> Answer:
-        """Send once and give the whole answer; raises NotSent, OutcomeUnknown or UnexpectedAnswer."""
+    async def _once(self, this: "_Try") -> Answer:
+        """Send once and give the whole answer; raises NotSent, OutcomeUnknown, UnexpectedAnswer and FileError."""
+        call, line, left = this.call, this.line, this.left
         url = self._url(line.base_url.text, call.request.path, call.request.query)
         where = f"{call.name} ({line.base_url}{call.request.path})"
         if left is not None and left <= 0:
             raise NotSent(f"{where}: no time left to send it", call=call.name, url=_bare(url))
-        request = await self._request(line, call, url, left, silence, was_refused, open_body)
         try:
             # The margin lets httpx's own connect timeout end first: then we know that nothing was sent.
-            async with self._clock.timeout(None if left is None else left + 0.05):
+            async with self._clock.timeout(None if left is None else left + 0.05), AsyncExitStack() as opened:
+                request = await self._request(this, url, opened)
                 response = await line.client.send(request, stream=True)
-                try:
-                    body = await self._body(call, response)
-                finally:
-                    await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError) as error:
-            raise _translated(error, call, where, _bare(url)) from _without_secrets(error)
+                opened.push_async_callback(response.aclose)
+                body = await read_body(call.name, response, int(self.limits.max_answer_bytes))
+        except FileError:
+            raise
+        except FAILURES as error:
+            failure = translated(error, call=call.name, where=where, url=_bare(url))
+            raise failure from without_secrets(error)
         headers = tuple((name.lower(), value) for name, value in response.headers.items())
         return Answer(response.status_code, headers, body, self._clock.wall())
 
-    async def _request(
-        self,
-        line: Line,
-        call: Call[T],
-        url: httpx.URL,
-        left: float | None,
-        silence: float | None,
-        was_refused: bool,
-        open_body: OpenBody | None,
-    ) -> httpx.Request:
+    async def _request(self, this: "_Try", url: httpx.URL, opened: AsyncExitStack) -> httpx.Request:
         """Build the httpx request: our headers, the credential of this origin only, the body opened anew."""
-        connect = _least(self.timeouts.connect, left)
-        read = _least(silence, left)
-        timeout = {"connect": connect, "read": read, "write": read, "pool": left}
-        headers = [*self._headers, *call.request.headers]
-        authorization = await line.credential.authorization(is_refused=was_refused)
+        asked, read = this.call.request, _least(this.silence, this.left)
+        timeout = {"connect": _least(self.timeouts.connect, this.left), "read": read, "write": read, "pool": this.left}
+        headers = [*self._headers, *asked.headers]
+        authorization = await this.line.credential.authorization(is_refused=this.was_refused)
         if authorization is not None:
             headers.append(("authorization", _Revealed(authorization)))
         content: bytes | AsyncIterable[bytes]
-        if isinstance(call.request.body, Multipart):
-            if open_body is None:
-                raise MisuseError(f"{call.name}: its files must be opened by the sender")
-            streamed = await open_body(call.request.body)
+        if isinstance(asked.body, Multipart):
+            if this.open_body is None:
+                raise MisuseError(f"{this.call.name}: its files must be opened by the sender")
+            streamed = await this.open_body(asked.body)
+            opened.push_async_callback(streamed.aclose)
             headers += [("content-type", streamed.content_type), ("content-length", str(streamed.length))]
             content = streamed.chunks()
         else:
-            content = call.request.body
-        return line.client.build_request(
-            call.request.method, url, headers=headers, content=content, extensions={"timeout": timeout}
+            content = asked.body
+        return this.line.client.build_request(
+            asked.method, url, headers=headers, content=content, extensions={"timeout": timeout}
         )
-
-    async def _body(self, call: Call[T], response: httpx.Response) -> bytes:
-        """Read the whole body, bounded before and after decompression."""
-        most = int(self.limits.max_answer_bytes)
-        if response.is_stream_consumed:  # a mock's answer, already in memory
-            return await response.aread()
-        pieces: list[bytes] = []
-        size = 0
-        async for piece in response.aiter_raw():
-            size += len(piece)
-            if size > most:
-                raise UnexpectedAnswer(call=call.name, problem=f"the answer is larger than {most} bytes")
-            pieces.append(piece)
-        return _decompressed(call.name, response.headers.get("content-encoding", ""), b"".join(pieces), most)
 
     def _read(self, line: Line, call: Call[T], answer: Answer) -> T:
         status = answer.status
@@ -283,7 +268,7 @@ class Exchange:
         try:
             return call.read(answer)
         except RateLimited as error:
-            error.retry_after = _retry_after(answer, self._clock.wall())
+            error.retry_after = retry_after(answer.header("retry-after"), self._clock.wall())
             raise
 
     def _wait_before_retry(
@@ -292,8 +277,8 @@ class Exchange:
         """Give the seconds to wait before the next try, or None if there must not be one."""
         if not _may_try_again(call, failure, answer) or (max_attempts is not None and attempt >= max_attempts):
             return None
-        retry_after = _retry_after(answer, self._clock.wall()) if answer is not None else None
-        wait = self.retry.delay(attempt, self._chance(), retry_after)
+        asked = retry_after(answer.header("retry-after"), self._clock.wall()) if answer is not None else None
+        wait = self.retry.delay(attempt, self._chance(), asked)
         cost = RetryBudget.THROTTLED if isinstance(failure, RateLimited) else RetryBudget.FAILURE
         return wait if wait is not None and self._budget.spend(cost) else None
 
@@ -346,7 +331,7 @@ def _outcome(call: Call[T], error: GtsAsyncError, answer: Answer | None) -> GtsA
 
 def _may_try_again(call: Call[T], failure: GtsAsyncError, answer: Answer | None) -> bool:
     if isinstance(failure, NotSent):
-        return not isinstance(failure.__cause__, httpx.HTTPError) or not _is_certificate_error(failure.__cause__)
+        return not isinstance(failure.__cause__, httpx.HTTPError) or not is_certificate_error(failure.__cause__)
     if isinstance(failure, RateLimited):
         return True
     if not call.is_repeatable:
@@ -354,62 +339,6 @@ def _may_try_again(call: Call[T], failure: GtsAsyncError, answer: Answer | None)
     if isinstance(failure, UnexpectedAnswer):
         return failure.is_cut and answer is not None and answer.status < 300
     return answer is None or answer.status not in call.answers_with
-
-
-def _translated(error: Exception, call: Call[T], where: str, url: str) -> TransportError:
-    """Give our error for one of httpx's: not sent, or who knows."""
-    reason = str(error) or type(error).__name__
-    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)):
-        if _is_certificate_error(error):
-            reason = f"the server's certificate is not trusted ({reason}); if it is right, trust its authority's file"
-        return NotSent(f"{where}: not sent: {plain(reason, 300)}", call=call.name, url=url)
-    if isinstance(error, (httpx.LocalProtocolError, httpx.InvalidURL)):
-        # h11's text may repeat a header's value.
-        return NotSent(f"{where}: not sent: the request is not valid HTTP", call=call.name, url=url)
-    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-        return TimedOut(f"{where}: no whole answer in time", call=call.name, url=url)
-    return OutcomeUnknown(f"{where}: the connection broke: {plain(reason, 300)}", call=call.name, url=url)
-
-
-def _without_secrets(error: Exception) -> Exception | None:
-    return None if isinstance(error, httpx.LocalProtocolError) else error
-
-
-def _is_certificate_error(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _decompressed(call: str, encoding: str, body: bytes, most: int) -> bytes:
-    """Undo a content coding that we did not ask for, never making more than `most` bytes."""
-    if encoding.strip().lower() in ("", "identity"):
-        return body
-    if encoding.strip().lower() not in ("gzip", "deflate"):
-        raise UnexpectedAnswer(call=call, problem=f"the answer is coded as {plain(encoding, 60)}, unasked")
-    machine = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    try:
-        whole = machine.decompress(body, most)
-    except zlib.error as error:
-        raise UnexpectedAnswer(call=call, problem="the answer's compression is broken") from error
-    if machine.unconsumed_tail:
-        raise UnexpectedAnswer(call=call, problem=f"the answer is larger than {most} bytes, unpacked")
-    return whole
-
-
-def _retry_after(answer: Answer, wall: datetime) -> float | None:
-    """Read Retry-After as seconds from now (RFC 9110, 10.2.3): a number or a date; nonsense does not count."""
-    value = (answer.header("retry-after") or "").strip()
-    if value.isascii() and value.isdigit() and len(value) < 10:
-        return float(value)
-    try:
-        date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-    return max(0.0, (date - wall).total_seconds())
 
 
 def _least(*seconds: float | None) -> float | None:

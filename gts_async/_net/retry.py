@@ -4,6 +4,9 @@ Pure: chance and time are passed in. Whether a call may be tried again at all is
 call is and what happened; how often we look at work that goes on is `_flow/schedule.py`.
 """
 
+import email.utils
+from datetime import UTC, datetime
+
 import attrs
 
 from gts_async._errors import InvalidArgument
@@ -67,3 +70,16 @@ class RetryBudget:
     def earn(self) -> None:
         """Put one token back, after a success."""
         self.left = min(self.size, self.left + 1)
+
+
+def retry_after(header: str | None, wall: datetime) -> float | None:
+    """Read Retry-After as seconds from now (RFC 9110, 10.2.3): a number or a date; nonsense does not count."""
+    value = (header or "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    try:
+        date = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+    return max(0.0, (date - wall).total_seconds())

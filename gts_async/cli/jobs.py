@@ -9,7 +9,7 @@ from gts_async._errors import InvalidArgument
 from gts_async._files.progress import Progress
 from gts_async.cli.exits import Exit
 from gts_async.cli.following import follow
-from gts_async.cli.options import Given
+from gts_async.cli.options import Flag, Given
 from gts_async.cli.records import gpu_text, listing_record, look_record, look_text, style_of, word
 from gts_async.sxwl.values import JobSpec, JobType, StopType
 
@@ -36,7 +36,7 @@ async def submit(
     env: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
     callback_url: str | None = None,
     mark: str | None = None,
-    detach: Annotated[bool, Parameter(negative="")] = False,
+    detach: Flag = False,
     deadline: float | None = None,
     stalled_after: float | None = None,
     options: Given,
@@ -66,6 +66,7 @@ async def submit(
         detach: do not wait; print the job's id
         deadline: seconds to wait at most
         stalled_after: seconds without any change after which the job counts as dead
+        options: the global ones
     """
     spec = JobSpec(
         gpu_type=gpu_type,
@@ -104,11 +105,12 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 @app.command
-async def status(job: str, *, options: Given) -> int:
+async def status(job: str, /, *, options: Given) -> int:
     """Print what a job is doing now.
 
     Args:
         job: its id
+        options: the global ones
     """
     async with options.session() as session:
         look = await session.job(job).status()
@@ -117,11 +119,12 @@ async def status(job: str, *, options: Given) -> int:
 
 
 @app.command
-async def stop(job: str, *, options: Given) -> int:
+async def stop(job: str, /, *, options: Given) -> int:
     """Stop a job; no model will come of it.
 
     Args:
         job: its id
+        options: the global ones
     """
     async with options.session() as session:
         await session.job(job).stop()
@@ -130,13 +133,16 @@ async def stop(job: str, *, options: Given) -> int:
 
 
 @app.command
-async def wait(job: str, *, deadline: float | None = None, stalled_after: float | None = None, options: Given) -> int:
+async def wait(
+    job: str, /, *, deadline: float | None = None, stalled_after: float | None = None, options: Given
+) -> int:
     """Follow a job to its end; exit 0 if it succeeded, 1 if not.
 
     Args:
         job: its id
         deadline: seconds to wait at most
         stalled_after: seconds without any change after which the job counts as dead
+        options: the global ones
     """
     async with options.session() as session:
         watch = session.job(job).watch(deadline=deadline, stalled_after=stalled_after)
@@ -147,8 +153,9 @@ async def wait(job: str, *, deadline: float | None = None, stalled_after: float 
 async def download(
     job: str,
     directory: Path,
+    /,
     *,
-    extract: Annotated[bool, Parameter(negative="--no-extract")] = True,
+    as_zip: Annotated[Flag, Parameter(name="--zip")] = False,
     options: Given,
 ) -> int:
     """Fetch the model of a finished job, and print the files; one that was cut goes on where it was.
@@ -156,7 +163,8 @@ async def download(
     Args:
         job: its id
         directory: where to put the files; made if missing
-        extract: unpack the cloud's zip file, rather than keep it
+        as_zip: keep the cloud's zip file as it is, rather than unpack it
+        options: the global ones
     """
     async with options.session() as session:
         with options.show.live(f"{job}  downloading") as update:
@@ -164,7 +172,7 @@ async def download(
             def progress(state: Progress) -> None:
                 update(f"{job}  {state}")
 
-            paths = await session.job(job).download(directory, progress=progress, extract=extract)
+            paths = await session.job(job).download(directory, progress=progress, extract=not as_zip)
     for path in paths:
         options.show.data({"id": job, "path": str(path)}, str(path))
     return Exit.OK
@@ -177,6 +185,7 @@ async def list_(*, page: int = 1, size: int = 100, options: Given) -> int:
     Args:
         page: which page, from 1
         size: jobs on a page
+        options: the global ones
     """
     async with options.session() as session:
         for listing in await session.list_jobs(page=page, size=size):

@@ -48,6 +48,9 @@ class Options:
         return shlex.join(["gts-async", *command, *flags])
 
 
+Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+"""A switch that is off unless given."""
+
 Given = Annotated[Options, Parameter(parse=False)]
 """The last parameter of every command: filled in by `app`, never by the command line."""
 

@@ -6,7 +6,7 @@ from gts_async.cli.options import Given
 
 
 async def ping(*, options: Given) -> int:
-    """Make a round trip to each configured service; shows that it is there, the right thing, and the token good."""
+    """Make a round trip to each configured service; see `app.HELPS`."""
     async with options.session() as session:
         times = await session.ping()
     found = {"engine": times.engine, "cloud": times.cloud}

@@ -20,7 +20,8 @@ _TEXT_FIELDS = {None: "content", TaskType.CLASSIFICATION: "content", TaskType.SU
 
 async def predict(
     task: str,
-    source: Annotated[str | None, Parameter(name="FILE")] = None,
+    file: str | None = None,
+    /,
     *,
     text: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
     task_type: Types = None,
@@ -30,21 +31,20 @@ async def predict(
     load_timeout: float = 600.0,
     options: Given,
 ) -> int:
-    """Load a task's model, ask it about samples, release it; prints one line of JSON for each sample, in their order.
-
-    Exit 1 if any sample failed; its line then has an "error".
+    """Load a task's model, ask it about samples, release it; see `app.HELPS`.
 
     Args:
         task: its id
-        source: a JSON lines file of samples, or ``-`` for stdin
+        file: a JSON lines file of samples, or - for stdin
         text: a text to classify (or to summarize); may be repeated
         task_type: what the task has learned; goes with the engine's type
         engine_type: which of the engine's two training stacks it uses
         max_batch: most samples in one request
         checkpoint: a file to keep results in; a run that was killed goes on where it was
         load_timeout: seconds that loading the model may take
+        options: the global ones
     """
-    rows = _rows(source, text, task_type)
+    rows = _rows(file, text, task_type)
     async with (
         options.session() as session,
         session.task(task, task_type=task_type, engine_type=engine_type).serve(
@@ -87,13 +87,13 @@ class _Texts(AsyncIterable[dict[str, str]]):
             yield sample
 
 
-def _rows(source: str | None, texts: list[str] | None, task_type: TaskType | None) -> "RowFile | _Texts":
-    if (source is None) == (not texts):
-        raise InvalidArgument("FILE", "give samples", "name a JSON lines file or -, or give --text, not both")
+def _rows(file: str | None, texts: list[str] | None, task_type: TaskType | None) -> "RowFile | _Texts":
+    if (file is None) == (not texts):
+        raise InvalidArgument("file", "is missing, and so is --text", "give one of them")
     if texts:
         field = _TEXT_FIELDS.get(task_type)
         if field is None:
             raise InvalidArgument("text", f"is not all that a {task_type} sample needs", "put samples into a FILE")
         return _Texts(texts, field)
-    assert source is not None  # noqa: S101 - one of the two is given
-    return RowFile(source)
+    assert file is not None  # noqa: S101 - one of the two is given
+    return RowFile(file)

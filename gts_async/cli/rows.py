@@ -53,7 +53,9 @@ def _opened(source: str) -> int:
     except FileNotFoundError as error:
         raise FileMissing(f"{source}: there is no such file", path=source) from error
     except OSError as error:
-        raise InvalidArgument("source", f"{source} cannot be read ({error.strerror})", "name a JSON lines file") from error
+        raise InvalidArgument(
+            "source", f"{source} cannot be read ({error.strerror})", "name a JSON lines file"
+        ) from error
 
 
 def _row(line: bytes) -> Any:

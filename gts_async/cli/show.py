@@ -1,4 +1,4 @@
-"""How things are shown: data on stdout, talk on stderr, JSON lines where asked for, colours and a live line on terminals.
+"""How things are shown: data on stdout (JSON lines if asked for), talk on stderr, colours and a live line on terminals.
 
 What is shown of a task, a job or a transition is in `records`.
 """

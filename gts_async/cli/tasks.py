@@ -9,7 +9,7 @@ from gts_async._errors import OutcomeUnknown
 from gts_async._files.progress import Progress
 from gts_async.cli.exits import Exit
 from gts_async.cli.following import follow
-from gts_async.cli.options import Given, Options
+from gts_async.cli.options import Flag, Given, Options
 from gts_async.cli.records import look_record, look_text, style_of, word
 from gts_async.gts.values import EngineType, TaskType
 
@@ -22,10 +22,11 @@ Engines = Annotated[EngineType | None, Parameter(name="--engine-type")]
 @app.command
 async def create(
     name: str | None = None,
+    /,
     *,
     task_type: TaskType,
     engine_type: EngineType,
-    exist_ok: Annotated[bool, Parameter(negative="")] = False,
+    exist_ok: Flag = False,
     options: Given,
 ) -> int:
     """Make a task and print its id.
@@ -35,6 +36,7 @@ async def create(
         task_type: what it is to learn
         engine_type: which of the engine's two training stacks it uses
         exist_ok: a task of that name that is there already is fine
+        options: the global ones
     """
     async with options.session() as session:
         task = await session.create_task(name, task_type=task_type, engine_type=engine_type, exist_ok=exist_ok)
@@ -52,11 +54,12 @@ async def list_(*, options: Given) -> int:
 
 
 @app.command
-async def status(task: str, *, options: Given) -> int:
+async def status(task: str, /, *, options: Given) -> int:
     """Print what a task is doing now.
 
     Args:
         task: its id
+        options: the global ones
     """
     async with options.session() as session:
         look = await session.task(task).status()
@@ -75,14 +78,14 @@ async def upload(
 ) -> int:
     """Send data files; one of the same name is replaced.
 
-    With both types, the files are checked first: every line that the training would stumble over is named, and
-    nothing is sent.
+    With both types given, the files are checked first: each line that the training would stumble over is named.
 
     Args:
         task: its id
         files: the files
         task_type: what the task learns
         engine_type: which of the engine's two training stacks it uses
+        options: the global ones
     """
     async with options.session() as session:
         handle = session.task(task, task_type=task_type, engine_type=engine_type)
@@ -100,6 +103,7 @@ async def upload(
 @app.command
 async def train(
     task: str,
+    /,
     *,
     train_data: str,
     val_data: str,
@@ -114,7 +118,7 @@ async def train(
     gpuid: int = 0,
     engine_type: Engines = None,
     task_type: Types = None,
-    detach: Annotated[bool, Parameter(negative="")] = False,
+    detach: Flag = False,
     deadline: float | None = None,
     stalled_after: float | None = None,
     options: Given,
@@ -141,6 +145,7 @@ async def train(
         detach: do not wait; print the token that `gts-async watch` takes
         deadline: seconds to wait at most
         stalled_after: seconds without any change after which the training counts as dead
+        options: the global ones
     """
     async with options.session() as session:
         handle = session.task(task, task_type=task_type, engine_type=engine_type)
@@ -169,21 +174,23 @@ async def train(
 
 
 @app.command
-async def stop(task: str, *, options: Given) -> int:
+async def stop(task: str, /, *, options: Given) -> int:
     """Stop a task's training.
 
     Args:
         task: its id
+        options: the global ones
     """
     return await _done(task, "stopped", options)
 
 
 @app.command
-async def delete(task: str, *, options: Given) -> int:
+async def delete(task: str, /, *, options: Given) -> int:
     """Delete a task with all its files and its model; one that is gone already is fine.
 
     Args:
         task: its id
+        options: the global ones
     """
     return await _done(task, "deleted", options)
 
@@ -198,16 +205,17 @@ async def _done(task: str, what: Literal["stopped", "deleted"], options: Options
 
 @app.command
 async def wait(
-    task: str, *, deadline: float | None = None, stalled_after: float | None = None, options: Given
+    task: str, /, *, deadline: float | None = None, stalled_after: float | None = None, options: Given
 ) -> int:
     """Follow a training that somebody else started to its end; exit 0 if it succeeded, 1 if not.
 
-    What the task shows is believed, be it from an earlier training. For one's own, `task train` and `watch` know better.
+    An ending that an earlier training left is believed, too; for your own, `task train` and `watch` know better.
 
     Args:
         task: its id
         deadline: seconds to wait at most
         stalled_after: seconds without any change after which the training counts as dead
+        options: the global ones
     """
     async with options.session() as session:
         watch = session.task(task).watch(deadline=deadline, stalled_after=stalled_after)

@@ -1,12 +1,10 @@
 """``gts-async watch``: picks up the wait for a training or a job, by its token or its id."""
 
 import re
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from gts_async.cli.following import follow
-from gts_async.cli.options import Given
+from gts_async.cli.options import Flag, Given
 
 if TYPE_CHECKING:
     from gts_async._job import Job
@@ -18,26 +16,28 @@ JOB_ID = re.compile(r".*[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 async def watch(
-    what: Annotated[str, Parameter(name="TOKEN_OR_ID")],
+    token_or_id: str,
+    /,
     *,
-    task: Annotated[bool, Parameter(negative="")] = False,
+    task: Flag = False,
     deadline: float | None = None,
     stalled_after: float | None = None,
     options: Given,
 ) -> int:
-    """Follow a training or a job to its end; exit 0 if it succeeded, 1 if not.
+    """Follow a training or a job to its end; see `app.HELPS`.
 
     Args:
-        what: the token that `--detach` printed, or the id of a task or job
+        token_or_id: the token that `--detach` printed, or the id of a task or job
         task: it is a task's id, though it ends like a job's
         deadline: seconds to wait at most
         stalled_after: seconds without any change after which the work counts as dead
+        options: the global ones
     """
     async with options.session() as session:
-        handle = _handle(session, what, is_task=task)
+        handle = _handle(session, token_or_id, is_task=task)
         followed = handle.watch(deadline=deadline, stalled_after=stalled_after)
         flags = ("--task",) if task else ()
-        return await follow(followed, options.show, again=options.again("watch", what, *flags))
+        return await follow(followed, options.show, again=options.again("watch", token_or_id, *flags))
 
 
 def _handle(session: "AsyncSession", text: str, *, is_task: bool) -> "TrainingRun | Task | Job":

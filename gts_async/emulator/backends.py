@@ -132,13 +132,16 @@ class Blob(Protocol):
     @property
     def size(self) -> int:
         """Bytes."""
+        ...
 
     @property
     def etag(self) -> str:
         """The quoted entity tag."""
+        ...
 
     def read(self, start: int, stop: int) -> bytes:
         """Give the bytes from `start` up to `stop`."""
+        ...
 
 
 @attrs.frozen
@@ -154,9 +157,12 @@ class JobRunner(Protocol):
 
     def start(self, order: JobOrder, now: float) -> None:
         """Begin, or queue."""
+        ...
 
     def state(self, job_id: str, now: float) -> JobState:
         """Tell what the job has come to."""
+        ...
 
     def kill(self, job_id: str) -> None:
         """End the job without a model; unknown ids are ignored."""
+        ...

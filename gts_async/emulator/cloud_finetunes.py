@@ -97,25 +97,21 @@ class FinetuneCalls:
         if not gpu:
             gpu, number = self._any_gpu(model, asked.user), 1
         self._limits.check("finetune", asked.user, gpu, number)
-        row = self._row(given, gpu, number, asked)
-        self._table.add(row)
-        return go_answer({"job_id": row.name})
+        return go_answer({"job_id": self._insert(given, gpu, number, asked)})
 
     def _any_gpu(self, model: str, user: User) -> str:
         if not self._quirks.gpus:
             raise Refusal(f"finetune no gpu match model: {model} userId: {user.name}")
         return self._quirks.gpus[0].name
 
-    def _row(self, given: dict[str, object], gpu: str, number: int, asked: Asked) -> JobRow:
+    def _insert(self, given: dict[str, object], gpu: str, number: int, asked: Asked) -> str:
         name = self._table.new_id("finetune-", asked.now)
         model = str(given["model_name"])
         trained = given["trainedModelName"] or f"{model.split('/')[1]}-{beijing(asked.now, '%Y%m%d-%H%M%S')}"
-        return JobRow(
-            number=self._table.next_number(),
-            name=name,
-            user=asked.user,
-            created=asked.now,
-            updated=asked.now,
+        self._table.insert(
+            name,
+            asked.user,
+            asked.now,
             columns={
                 "gpuNumber": number,
                 "gpuType": gpu,
@@ -128,6 +124,7 @@ class FinetuneCalls:
             mounts_data=True,
             cpod_id=str(given["cpod_id"]) or None,
         )
+        return name
 
     def status(self, asked: Asked) -> Answer:
         """GET /api/job/finetune/status: the id is never filled in, a success needs its adapter."""

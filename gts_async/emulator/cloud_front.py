@@ -35,15 +35,19 @@ class Front(Protocol):
 
     def user(self, request: Request) -> User | Answer:
         """Give who sends the request, or what is answered to strangers."""
+        ...
 
     def handler(self, request: Request, now: float) -> Handler | Answer:
         """Give who answers the request, or what is answered when nobody does."""
+        ...
 
     def is_create(self, handler: Handler) -> bool:
         """Tell whether the handler makes jobs or services."""
+        ...
 
     def refused(self, message: str | None, now: float) -> Answer:
         """Give the answer to a Refusal."""
+        ...
 
 
 def cleaned(path: str) -> str:

@@ -6,7 +6,7 @@ What HEAD kept of it (status, delete) is here as well. How bodies are read is in
 from gts_async.emulator.cloud_answers import Refusal, go_answer, go_json, go_number, java_not_found, text
 from gts_async.emulator.cloud_front import Accounts, Asked, Handler, Methods, cleaned, go_handler
 from gts_async.emulator.cloud_gozero import Kind, fields, integer, read_json
-from gts_async.emulator.cloud_jobs import JobRow, JobTable, OldStatus, User
+from gts_async.emulator.cloud_jobs import JobTable, OldStatus, User
 from gts_async.emulator.cloud_listing import listing
 from gts_async.emulator.cloud_orders import old_order
 from gts_async.emulator.cloud_quirks import CloudQuirks
@@ -98,17 +98,9 @@ class GoFront:
         kept = {key: value for key, value in given.items() if not (key in ("callbackUrl", "env") and not value)}
         json_all = go_json(dict(sorted((kept | numbers | {"jobName": name}).items())))
         columns = {key: value for key, value in given.items() if isinstance(value, str | int)}
-        row = JobRow(
-            number=self._table.next_number(),
-            name=name,
-            user=asked.user,
-            created=asked.now,
-            updated=asked.now,
-            columns=columns | {"stopType": numbers["stopType"]},
-            json_all=json_all,
-            order=old_order(name, json_all),
-        )
-        self._table.add(row)
+        columns |= {"stopType": numbers["stopType"]}
+        order = old_order(name, json_all)
+        self._table.insert(name, asked.user, asked.now, columns=columns, json_all=json_all, order=order)
         return go_answer({"job_id": name})
 
     def list_jobs(self, asked: Asked) -> Answer:

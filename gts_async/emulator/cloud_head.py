@@ -92,19 +92,16 @@ class HeadFront:
         self._limits.check("JobCreate", asked.user, str(given["gpuType"]), int(given["gpuNumber"]))
         given["trainedModelName"] = given["trainedModelName"] or _trained_name(str(given["model_name"]), asked.now)
         name = self._table.new_id("train-", asked.now)
-        row = JobRow(
-            number=self._table.next_number(),
-            name=name,
-            user=asked.user,
-            created=asked.now,
-            updated=asked.now,
+        self._table.insert(
+            name,
+            asked.user,
+            asked.now,
             columns=_columns(given),
             json_all=go_json(_job_json(name, given, asked.user)),
             order=head_order(name, given),
             mounts_data=bool(given["model_id"] or given["dataset_id"]),
             cpod_id=str(given["cpod_id"]) or None,
         )
-        self._table.add(row)
         return go_answer({"job_id": name})
 
     def list_jobs(self, asked: Asked) -> Answer:

@@ -56,12 +56,14 @@ class JavaFront:
 
     def create(self, asked: Asked) -> Answer:
         """POST /api/userJob: the two volumes are all that has to be there."""
-        bean = user_job(read_object(asked.request, "createUserJob"))
-        row = self._row(bean, asked)
-        self._table.add(row)
+        document = read_object(asked.request, "createUserJob")
+        try:
+            row = self._inserted(user_job(document), asked)
+        except RecursionError:
+            raise Refusal(None) from None  # a StackOverflowError is caught like any exception, and has no message
         return java_answer({"job_id": row.name})
 
-    def _row(self, bean: UserJob, asked: Asked) -> JobRow:
+    def _inserted(self, bean: UserJob, asked: Asked) -> JobRow:
         columns = dict(bean.columns)
         if not self._quirks.mass_assigns:
             for key in _ASSIGNABLE:
@@ -69,20 +71,14 @@ class JavaFront:
         name = self._table.new_id("ai", asked.now)
         volumes = {key: value_of(text_of(columns.get(key))) for key in ("modelVol", "ckptVol")}
         json_all = pretty(dict(bean.document) | {"jobName": name, **volumes, "stopType": columns.get("stopType")})
-        return JobRow(
-            number=self._table.next_number(),
-            name=name,
-            user=asked.user,
-            created=asked.now,
-            updated=asked.now,
-            columns=columns,
-            json_all=json_all,
-            order=old_order(name, json_all),
-            work_status=int(columns.get("workStatus", 0)),
-            obtain_status=int(columns.get("obtainStatus", 0)),
-            is_deleted=bool(columns.get("deleted", 0)),
-            cpod_id=text_of(columns.get("cpodId")),
+        order, cpod_id = old_order(name, json_all), text_of(columns.get("cpodId"))
+        row = self._table.insert(
+            name, asked.user, asked.now, columns=columns, json_all=json_all, order=order, cpod_id=cpod_id
         )
+        row.work_status = int(columns.get("workStatus", 0))
+        row.obtain_status = int(columns.get("obtainStatus", 0))
+        row.is_deleted = bool(columns.get("deleted", 0))
+        return row
 
     def status(self, asked: Asked) -> Answer:
         """POST /api/userJob/job_status: a missing id drops the condition, so anybody's newest job is shown."""

@@ -145,14 +145,34 @@ class JobTable:
         seed = hashlib.sha256(self._secret + f"|{now!r}|{self._given}".encode()).digest()
         return f"{prefix}{uuid.UUID(bytes=seed[:16], version=4)}"
 
-    def next_number(self) -> int:
-        """Give the number that the next row will have."""
-        return len(self._rows) + 1
-
-    def add(self, row: JobRow) -> None:
-        """Insert a row. Raises Refusal if a value is too long."""
-        check_widths(row.columns)
+    def insert(
+        self,
+        name: str,
+        user: User,
+        now: float,
+        *,
+        columns: Mapping[str, str | int],
+        json_all: str,
+        order: JobOrder | None,
+        mounts_data: bool = False,
+        cpod_id: str | None = None,
+    ) -> JobRow:
+        """Add a row with the next number, and give it. Raises Refusal if a value is too long."""
+        check_widths(columns)
+        row = JobRow(
+            number=len(self._rows) + 1,
+            name=name,
+            user=user,
+            created=now,
+            updated=now,
+            columns=columns,
+            json_all=json_all,
+            order=order,
+            mounts_data=mounts_data,
+            cpod_id=cpod_id,
+        )
         self._rows.append(row)
+        return row
 
     def newest(self, where: Callable[[JobRow], bool]) -> JobRow | None:
         """Give the newest row for which `where` holds."""

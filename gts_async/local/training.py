@@ -2,6 +2,7 @@
 
 It leaves its marks in `state.json` beside the order: nothing while it imports, "training", then "succeeded" or
 "failed". An order that the engine's command line would refuse gets no mark at all. `trainer` starts it and reads them.
+Of an order's numbers only `gpuid` means nothing here: linear models are trained on the processor.
 """
 
 import importlib

@@ -20,7 +20,7 @@ MAX_GPU_TYPE = 60
 MAX_COMMAND = 65_535
 """Bytes of the column `run_command`."""
 
-_PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PLAIN_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 _UNSENDABLE = re.compile("[\0\ud800-\udfff]")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 

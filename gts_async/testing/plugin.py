@@ -4,16 +4,20 @@
 Everything heavy is imported by the fixture that needs it.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gts_async import AsyncSession
     from gts_async.emulator.cloud import Cloud
     from gts_async.emulator.engine import Engine
+    from gts_async.emulator.scripted import ScriptedTrainer
+    from gts_async.emulator.scripted_jobs import ScriptedRunner
+    from gts_async.emulator.store import ObjectStore
     from gts_async.local.stack import EmbeddedCloud, EmbeddedEngine
     from gts_async.testing.clock import FakeClock
     from gts_async.testing.faults import Fault
@@ -39,27 +43,53 @@ def gts_faults() -> "list[Fault]":
 
 
 @pytest.fixture
-def gts_engine() -> "Engine":
-    """Give a pure GTS Engine with a scripted trainer, as the real one behaves; `gts_session` talks to it."""
-    from gts_async.emulator.engine import Engine
-    from gts_async.emulator.scripted import MemoryFiles, ScriptedTrainer
+def gts_trainer() -> "ScriptedTrainer":
+    """Give what trains for `gts_engine`; its `plan` says how the next trainings go."""
+    from gts_async.emulator.scripted import ScriptedTrainer
 
-    return Engine(MemoryFiles(), ScriptedTrainer())
+    return ScriptedTrainer()
 
 
 @pytest.fixture
-def sxwl_cloud() -> "Cloud":
-    """Give a pure SXWL cloud of the documented generation with scripted jobs; `gts_session` talks to it."""
-    from gts_async.emulator.cloud import Cloud
-    from gts_async.emulator.scripted_jobs import ScriptedRunner
+def gts_engine(gts_trainer: "ScriptedTrainer") -> "Engine":
+    """Give a pure GTS Engine that behaves as the real one; `gts_session` talks to it."""
+    from gts_async.emulator.engine import Engine
+    from gts_async.emulator.scripted import MemoryFiles
+
+    return Engine(MemoryFiles(), gts_trainer)
+
+
+@pytest.fixture
+def sxwl_store() -> "ObjectStore":
+    """Give the object store in which `sxwl_cloud` puts its jobs' models."""
     from gts_async.emulator.store import ObjectStore
 
-    return Cloud(ScriptedRunner(), ObjectStore(b"not a secret", STORE_URL), token=TOKEN)
+    return ObjectStore(b"not a secret", STORE_URL)
+
+
+@pytest.fixture
+def sxwl_runner() -> "ScriptedRunner":
+    """Give what runs the jobs of `sxwl_cloud`; replace this fixture for other stories."""
+    from gts_async.emulator.scripted_jobs import ScriptedRunner
+
+    return ScriptedRunner()
+
+
+@pytest.fixture
+def sxwl_cloud(sxwl_runner: "ScriptedRunner", sxwl_store: "ObjectStore") -> "Cloud":
+    """Give a pure SXWL cloud of the documented generation; `gts_session` talks to it."""
+    from gts_async.emulator.cloud import Cloud
+
+    return Cloud(sxwl_runner, sxwl_store, token=TOKEN)
 
 
 @pytest.fixture
 def gts_session(
-    gts_engine: "Engine", sxwl_cloud: "Cloud", gts_clock: "FakeClock", gts_faults: "list[Fault]"
+    gts_engine: "Engine",
+    sxwl_cloud: "Cloud",
+    sxwl_store: "ObjectStore",
+    gts_clock: "FakeClock",
+    gts_faults: "list[Fault]",
 ) -> "AsyncSession":
     """Give a session on the fake clock whose engine and cloud are `gts_engine` and `sxwl_cloud`."""
     from gts_async import AsyncSession
@@ -68,7 +98,7 @@ def gts_session(
     servers: dict[str, Any] = {
         ENGINE_URL: gts_engine,
         CLOUD_URL.removesuffix("/api"): sxwl_cloud,
-        STORE_URL: sxwl_cloud.store,
+        STORE_URL: sxwl_store,
     }
     transport = EmulatorTransport(servers, lambda: gts_clock.wall().timestamp())
     transport.faults = gts_faults

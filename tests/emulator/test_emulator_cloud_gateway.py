@@ -236,3 +236,12 @@ def test_every_request_has_an_answer(generation, calls, odd):
         assert kept.answer(post(path, full), NOW + number * 50).status in (200, 400, 404, 405, 500)
     assert kept.answer(post(CREATE[generation][0], odd), NOW + 1000).status == 400
     assert kept.answer(post("/api/userJob/job_status", odd), NOW + 1e5).status in (200, 400)
+
+
+@pytest.mark.parametrize("generation", list(Generation))
+@pytest.mark.parametrize("depth", [300, 600, 900, 100_000])
+def test_deep_nesting_is_refused_or_passed_over(generation, depth):
+    nested = "[" * depth + "]" * depth
+    path, body = CREATE[generation]
+    text = json.dumps(body)[:-1] + f', "env": {{"a": 1}}, "x": {nested}}}'
+    assert cloud(generation).answer(post(path, text.encode()), NOW).status in (200, 400)

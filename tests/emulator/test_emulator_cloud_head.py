@@ -256,6 +256,13 @@ def test_a_job_that_is_stopped_before_it_starts_never_starts():
     assert runner.orders == []
 
 
+def test_the_upload_that_nobody_waits_for_changes_nothing():
+    kept = cloud(ScriptedRunner(running=60, packing=100))
+    create(kept)
+    (row,) = json.loads(kept.answer(get(TRAINING, ("current", "1"), ("size", "1")), NOW + 1000).body)["content"]
+    assert (row["status"], row["updateTime"]) == ("succeeded", "2023-12-22 08:01:10")
+
+
 @pytest.mark.parametrize("outcome", [JobStage.UPLOADED, JobStage.FAILED, JobStage.TRAINED])
 def test_a_stop_overwrites_what_is_over(outcome):
     runner = ScriptedRunner(outcome=outcome)

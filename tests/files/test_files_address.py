@@ -137,6 +137,12 @@ def test_the_target_is_byte_exact(url: str, exact: bytes) -> None:
     assert address.target(url) == exact
 
 
+def test_a_redirect_to_what_is_no_url_is_refused() -> None:
+    assert address.joined("https://h/a/b?x", "../c?y=%2f") == "https://h/c?y=%2f"
+    with pytest.raises(UnsafeURL):
+        address.joined("https://h/a", "https://[::1/x")
+
+
 class FakeStream:
     def __init__(self, peer: str) -> None:
         self.peer = peer

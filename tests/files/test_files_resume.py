@@ -136,10 +136,11 @@ async def test_a_store_that_ignores_ranges_is_not_appended(fetch: Fetch, store: 
     assert target.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("size", [50_000, 120_000])
 async def test_an_object_that_was_replaced_meanwhile_is_fetched_from_its_beginning(
-    fetch: Fetch, store: Store, target: Path
+    fetch: Fetch, store: Store, target: Path, size: int
 ) -> None:
-    fresh = os.urandom(120_000)
+    fresh = os.urandom(size)
 
     async def cut_and_replace(store: Store, asked: Asked) -> None:
         try:

@@ -5,9 +5,8 @@ import pytest
 from gts_async import EngineType, NotFound, ServerFailed, TaskInfo, TaskStatus, TransportError, WorkLost, WorkStalled
 from gts_async.gts.progress import Before, RunProgress
 
-I, T, S, F, X, V = (
-    TaskStatus(n) for n in range(6)
-)  # initialized, training, succeeded, failed, stopped (X), serving (V)
+# initialized, training, succeeded, failed, stopped, serving
+I, T, S, F, X, V = [TaskStatus(n) for n in range(6)]  # noqa: E741
 CRASH = ServerFailed("500", status=500)
 GATEWAY = ServerFailed("502", status=502)
 CUT = TransportError("cut")

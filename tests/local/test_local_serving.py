@@ -80,7 +80,7 @@ async def raw(url: str, *requests: bytes) -> tuple[asyncio.StreamReader, asyncio
 
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not is_so():  # noqa: ASYNC110 - what is awaited happens in another thread
+        while not is_so():
             await asyncio.sleep(0.005)
 
 

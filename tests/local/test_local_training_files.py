@@ -11,9 +11,9 @@ def files(tmp_path):
 
 
 def test_each_file_lies_in_its_tasks_data_folder(files, tmp_path):
-    files.write("tnews", "训练.json", b"one")
-    assert (tmp_path / "engine/tnews/data/训练.json").read_bytes() == b"one"
-    assert files.read("tnews", "训练.json") == b"one"
+    files.write("topics", "训练.json", b"one")
+    assert (tmp_path / "engine/topics/data/训练.json").read_bytes() == b"one"
+    assert files.read("topics", "训练.json") == b"one"
 
 
 def test_a_second_upload_replaces_the_first_and_leaves_nothing_beside_it(files):

@@ -1,11 +1,14 @@
 """What training needs of the data, and what its numbers do: `train` is called here without a process."""
 
+import importlib
 import json
 
 import attrs
 import pytest
 
 from gts_async.emulator.backends import TrainingOrder
+from gts_async.emulator.engine_training import MODES
+from gts_async.local import training
 from gts_async.local.files import FolderFiles
 from gts_async.local.models import classification, extraction, pairs, summary
 from gts_async.local.sample import sample_rows, write_sample
@@ -93,6 +96,21 @@ ORDER = TrainingOrder(
     seed=42,
     gpuid=0,
 )
+
+
+def test_every_pipeline_of_the_engine_is_trained_here():
+    assert set(PIPELINES) == set(training.PIPELINES) == set(MODES)
+    for module in training.PIPELINES.values():
+        assert importlib.import_module(module).train
+
+
+@pytest.mark.parametrize("task", ["classification", "ie"])
+def test_bagualu_classification_and_extraction_fail_in_the_advanced_mode(tmp_path, task):
+    order = attrs.evolve(ORDER, engine_type="bagualu", task_type=task, train_mode="advanced", unlabeled_data="u.json")
+    note = tmp_path / "order.json"
+    note.write_text(json.dumps({"root": str(tmp_path), "order": attrs.asdict(order)}), encoding="utf-8")
+    assert training.main([str(note)]) == 1
+    assert json.loads((tmp_path / "state.json").read_bytes()) == {"stage": "failed", "test_acc": None}
 
 
 def lines(rows):

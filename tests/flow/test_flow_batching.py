@@ -1,0 +1,120 @@
+import asyncio
+
+import pytest
+
+from gts_async._flow.batching import Batcher
+
+
+class Sender:
+    """Answers a batch with its items' negatives; keeps the batches, and may hold them back."""
+
+    def __init__(self):
+        self.batches = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def __call__(self, items):
+        self.batches.append(list(items))
+        await self.may_answer.wait()
+        return [ValueError(f"bad {item}") if item < 0 else -item for item in items]
+
+
+async def test_calls_made_at_once_travel_together_up_to_the_limit():
+    send = Sender()
+    batcher = Batcher(send, max_batch=4)
+    assert await asyncio.gather(*[batcher.submit(n) for n in range(10)]) == [-n for n in range(10)]
+    assert [len(batch) for batch in send.batches] == [4, 4, 2]
+
+
+async def test_a_lone_call_goes_at_once():
+    send = Sender()
+    batcher = Batcher(send, max_batch=4, window=1000)
+    async with asyncio.timeout(1):
+        assert [await batcher.submit(n) for n in range(3)] == [0, -1, -2]
+    assert send.batches == [[0], [1], [2]]
+
+
+async def test_calls_wait_for_company_while_others_are_in_flight():
+    send = Sender()
+    send.may_answer.clear()
+    batcher = Batcher(send, max_batch=10, max_at_once=2, window=0.01)
+    first = asyncio.create_task(batcher.submit(1))
+    while not send.batches:
+        await asyncio.sleep(0)
+    others = []
+    for n in (2, 3, 4):
+        others.append(asyncio.create_task(batcher.submit(n)))
+        await asyncio.sleep(0)
+    while len(send.batches) < 2:
+        await asyncio.sleep(0.001)
+    assert send.batches == [[1], [2, 3, 4]]
+    send.may_answer.set()
+    assert await asyncio.gather(first, *others) == [-1, -2, -3, -4]
+
+
+async def test_no_more_batches_in_flight_than_allowed():
+    send = Sender()
+    send.may_answer.clear()
+    batcher = Batcher(send, max_batch=1, max_at_once=2)
+    tasks = [asyncio.create_task(batcher.submit(n)) for n in range(5)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(send.batches) == 2
+    send.may_answer.set()
+    assert await asyncio.gather(*tasks) == [0, -1, -2, -3, -4]
+
+
+async def test_a_bad_item_fails_alone():
+    results = await asyncio.gather(
+        *[Batcher.submit(batcher, n) for batcher in [Batcher(Sender(), max_batch=10)] for n in (1, -5, 2)],
+        return_exceptions=True,
+    )
+    assert results[0] == -1
+    assert isinstance(results[1], ValueError)
+    assert results[2] == -2
+
+
+async def test_a_failed_batch_fails_each_of_its_callers():
+    async def send(items):
+        raise ConnectionError("gone")
+
+    batcher = Batcher(send, max_batch=10)
+    results = await asyncio.gather(*[batcher.submit(n) for n in range(3)], return_exceptions=True)
+    assert [type(result) for result in results] == [ConnectionError] * 3
+
+
+async def test_a_cancelled_caller_leaves_its_batch_without_harm():
+    send = Sender()
+    send.may_answer.clear()
+    batcher = Batcher(send, max_batch=10)
+    tasks = [asyncio.create_task(batcher.submit(n)) for n in range(3)]
+    while not send.batches:
+        await asyncio.sleep(0)
+    tasks[1].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[1]
+    send.may_answer.set()
+    assert (await tasks[0], await tasks[2]) == (0, -2)
+
+
+async def test_a_caller_that_left_before_the_batch_went_is_not_sent():
+    send = Sender()
+    batcher = Batcher(send, max_batch=10)
+    tasks = [asyncio.create_task(batcher.submit(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[1:] == [-1, -2]
+    assert sum(len(batch) for batch in send.batches) <= 3
+
+
+async def test_closing_cancels_whoever_waits():
+    send = Sender()
+    send.may_answer.clear()
+    batcher = Batcher(send, max_batch=1, max_at_once=1)
+    tasks = [asyncio.create_task(batcher.submit(n)) for n in range(3)]
+    while not send.batches:
+        await asyncio.sleep(0)
+    await batcher.aclose()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError] * 3

@@ -1,0 +1,216 @@
+import asyncio
+
+import anyio
+import pytest
+
+from gts_async import InvalidArgument, MisuseError, Outcome, WrongType
+from gts_async._flow.fanout import FanOut
+
+
+async def doubled(item):
+    return [Outcome(item, item * 2)]
+
+
+async def collected(fan_out):
+    async with fan_out as outcomes:
+        return [outcome.value async for outcome in outcomes]
+
+
+@pytest.mark.parametrize("max_at_once", [1, 3, 50])
+@pytest.mark.parametrize("is_ordered", [True, False])
+async def test_every_item_gets_its_outcome(max_at_once, is_ordered):
+    values = await collected(FanOut(doubled, range(20), max_at_once=max_at_once, is_ordered=is_ordered))
+    assert sorted(values) == [2 * n for n in range(20)]
+    if is_ordered:
+        assert values == sorted(values)
+
+
+async def test_async_iterables_and_nothing_at_all_are_fine():
+    async def numbers():
+        for n in range(3):
+            yield n
+
+    assert sorted(await collected(FanOut(doubled, numbers(), max_at_once=2))) == [0, 2, 4]
+    assert await collected(FanOut(doubled, [], max_at_once=2)) == []
+
+
+async def test_completion_order_is_the_order_in_which_things_end():
+    may_end = [asyncio.Event() for _ in range(3)]
+
+    async def work(n):
+        await may_end[n].wait()
+        return [Outcome(n, n)]
+
+    async with FanOut(work, range(3), max_at_once=3) as outcomes:
+        for n in (2, 0, 1):
+            may_end[n].set()
+            assert (await anext(outcomes)).value == n
+
+
+async def test_ordered_outcomes_wait_for_their_turn_while_others_are_worked_on():
+    first_may_end, begun = asyncio.Event(), []
+
+    async def work(n):
+        begun.append(n)
+        if n == 0:
+            await first_may_end.wait()
+        return [Outcome(n, n)]
+
+    async with FanOut(work, range(6), max_at_once=2, is_ordered=True, max_ahead=6) as outcomes:
+        while len(begun) < 6:
+            await asyncio.sleep(0)
+        first_may_end.set()
+        assert [outcome.value async for outcome in outcomes] == list(range(6))
+
+
+async def test_no_more_than_the_limit_at_once_and_items_are_pulled_lazily():
+    pulled, working, most = [], 0, 0
+
+    def items():
+        for n in range(1000):
+            pulled.append(n)
+            yield n
+
+    async def work(n):
+        nonlocal working, most
+        working += 1
+        most = max(most, working)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        working -= 1
+        return [Outcome(n, n)]
+
+    async with FanOut(work, items(), max_at_once=4, max_ahead=10) as outcomes:
+        for _ in range(5):
+            await anext(outcomes)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert len(pulled) <= 5 + 10 + 1
+    assert most == 4
+
+
+async def test_leaving_the_block_cancels_what_is_in_flight():
+    cancelled = []
+
+    async def work(n):
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(n)
+            raise
+
+    async with FanOut(work, range(10), max_at_once=3):
+        for _ in range(20):
+            await asyncio.sleep(0)
+    assert sorted(cancelled) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("style", ["task", "wait_for", "timeout", "scope"])
+async def test_a_cancelled_consumer_leaves_nothing_running(style):
+    async def consume():
+        async with FanOut(lambda _: asyncio.sleep(1000), range(10), max_at_once=3) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    before = asyncio.all_tasks()
+    if style == "task":
+        task = asyncio.create_task(consume())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    elif style == "wait_for":
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(consume(), 0.01)
+    elif style == "timeout":
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await consume()
+    else:
+        with anyio.move_on_after(0.01) as scope:
+            await consume()
+        assert scope.cancelled_caught
+    assert asyncio.all_tasks() == before
+
+
+async def test_an_error_of_the_body_is_not_wrapped():
+    with pytest.raises(KeyError):
+        async with FanOut(doubled, range(10), max_at_once=3) as outcomes:
+            await anext(outcomes)
+            raise KeyError
+
+
+async def test_an_error_of_the_iterable_comes_after_the_outcomes_before_it():
+    def items():
+        yield from range(3)
+        raise OSError("the disk is gone")
+
+    seen = []
+    async with FanOut(doubled, items(), max_at_once=2) as outcomes:
+        with pytest.raises(OSError, match="disk"):
+            async for outcome in outcomes:
+                seen.append(outcome.value)
+    assert sorted(seen) == [0, 2, 4]
+
+
+async def test_an_error_of_the_work_itself_ends_it_after_what_is_in_flight():
+    async def work(n):
+        if n == 2:
+            raise RuntimeError("for all")
+        return [Outcome(n, n)]
+
+    seen = []
+    async with FanOut(work, range(1000), max_at_once=1) as outcomes:
+        with pytest.raises(RuntimeError, match="for all"):
+            async for outcome in outcomes:
+                seen.append(outcome.value)
+    assert seen == [0, 1]
+
+
+async def test_it_closes_what_it_was_given_to_close():
+    closed = []
+
+    async def closing():
+        closed.append(1)
+
+    with pytest.raises(KeyError):
+        async with FanOut(doubled, range(3), max_at_once=1, closing=closing):
+            raise KeyError
+    assert closed == [1]
+
+
+async def test_misuse_says_how_to_use_it():
+    fan_out = FanOut(doubled, range(3), max_at_once=1)
+    with pytest.raises(MisuseError, match="async with"):
+        await anext(fan_out)
+    async with fan_out:
+        pass
+    with pytest.raises(MisuseError, match="once"):
+        async with fan_out:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_at_once": 0}, InvalidArgument),
+        ({"max_at_once": 1.5}, WrongType),
+        ({"max_at_once": 1, "max_per_second": 0}, InvalidArgument),
+        ({"max_at_once": 1, "max_per_second": "5"}, WrongType),
+    ],
+)
+def test_bounds_that_cannot_work_are_refused(options, error):
+    with pytest.raises(error):
+        FanOut(doubled, range(3), **options)
+
+
+def test_what_cannot_be_iterated_is_refused():
+    with pytest.raises(WrongType, match="items"):
+        FanOut(doubled, 5, max_at_once=1)
+
+
+def test_an_outcome_unwraps_to_its_value_or_its_error():
+    assert Outcome("item", 1).unwrap() == 1
+    with pytest.raises(KeyError):
+        Outcome("item", error=KeyError("x")).unwrap()
