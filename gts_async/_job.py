@@ -60,7 +60,7 @@ class Job:
 
     id: str
     is_known: bool = attrs.field(default=False, repr=False, eq=False)
-    _cloud: Cloud = attrs.field(kw_only=True, repr=False, eq=False)
+    _cloud: Cloud = attrs.field(kw_only=True, repr=False, eq=False, alias="cloud")
 
     async def status(self, *, timeout: float | None = None) -> JobInfo:
         """Give what the job is doing now; STOPPED, without asking, after our own stop. Raises NotFound."""

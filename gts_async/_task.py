@@ -51,7 +51,7 @@ class Task:
     id: str
     task_type: TaskType | None = None
     engine_type: EngineType | None = None
-    _engine: Engine = attrs.field(kw_only=True, repr=False, eq=False)
+    _engine: Engine = attrs.field(kw_only=True, repr=False, eq=False, alias="engine")
 
     async def status(self, *, timeout: float | None = None) -> TaskInfo:
         """Give what the task is doing now.

@@ -43,3 +43,4 @@ class OnProgress(Protocol):
 
     def __call__(self, progress: Progress, /) -> object:
         """Take note."""
+        ...

@@ -13,15 +13,19 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Give monotonic seconds; only differences mean anything."""
+        ...
 
     def wall(self) -> datetime:
         """Give the aware time of day, UTC."""
+        ...
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait that long."""
+        ...
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         """Bound a block: it raises TimeoutError when it lasts longer; None is no bound."""
+        ...
 
 
 class SystemClock:

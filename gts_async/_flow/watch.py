@@ -42,10 +42,12 @@ class Look(Protocol):
     @property
     def status(self) -> Enum:
         """What the work is doing."""
+        ...
 
     @property
     def observed_at(self) -> datetime | None:
         """When that was seen."""
+        ...
 
 
 L = TypeVar("L", bound=Look)
@@ -69,7 +71,8 @@ class Transition(Generic[L]):
 
     def __str__(self) -> str:
         before = f"{self.previous.name.lower()} → " if self.previous is not None else ""
-        return f"{self.elapsed:6.1f} s  {before}{self.status.name.lower()}"
+        unseen = " (unseen)" if self.is_synthesized else ""
+        return f"{self.elapsed:6.1f} s  {before}{self.status.name.lower()}{unseen}"
 
 
 class Progress(Protocol[L]):
@@ -78,12 +81,15 @@ class Progress(Protocol[L]):
     @property
     def final(self) -> L | None:
         """The look that settled the work, or None."""
+        ...
 
     def see(self, sighting: L | Exception, now: float) -> tuple[L, ...]:
         """Give the looks to believe after `sighting`, in order, if any; raises WorkLost or WorkStalled."""
+        ...
 
     def between(self, previous: Any, status: Any) -> tuple[Any, ...]:
         """Give the stages that must have been passed unseen between two statuses."""
+        ...
 
 
 class Watch(Generic[L]):

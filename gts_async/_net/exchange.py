@@ -64,15 +64,19 @@ class Timing(Protocol):
 
     def now(self) -> float:
         """Give monotonic seconds."""
+        ...
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait."""
+        ...
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         """Bound a block: TimeoutError when it lasts longer."""
+        ...
 
     def wall(self) -> datetime:
         """Give the aware time of day."""
+        ...
 
 
 class StreamedBody(Protocol):
@@ -83,9 +87,11 @@ class StreamedBody(Protocol):
 
     def chunks(self) -> AsyncIterable[bytes]:
         """Give the bytes, from the start at every call."""
+        ...
 
     async def aclose(self) -> None:
         """Close what is open."""
+        ...
 
 
 OpenBody = Callable[[Multipart], Awaitable[StreamedBody]]

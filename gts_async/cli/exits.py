@@ -83,6 +83,8 @@ def _text(error: Exception) -> str:
     if isinstance(error, InvalidArgument) and error.argument in ("engine", "cloud") and error.problem == "is not set":
         # The fix that the session names is an argument in Python.
         return f"{error.argument}: is not set; use --{error.argument} URL, or set GTS_ASYNC_{error.argument.upper()}"
+    if isinstance(error, DeadlineExceeded) and error.handle is not None:
+        return f"{error.handle.id}: not settled by the deadline"
     if isinstance(error, GtsAsyncError):
         return str(error) or type(error).__name__
     return f"{type(error).__name__}: {error}"

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from gts_async._errors import InvalidArgument
 from gts_async._flow.fanout import FanOut, Outcome
 from gts_async.cli.exits import Exit
-from gts_async.cli.options import Given, Options
+from gts_async.cli.options import STDIN, Given, Options
 from gts_async.cli.records import result_record
 from gts_async.cli.rows import RowFile
 from gts_async.cli.tasks import Engines, Types
@@ -20,7 +20,7 @@ _TEXT_FIELDS = {None: "content", TaskType.CLASSIFICATION: "content", TaskType.SU
 
 async def predict(
     task: str,
-    file: str | None = None,
+    file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     /,
     *,
     text: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
@@ -88,12 +88,15 @@ class _Texts(AsyncIterable[dict[str, str]]):
 
 
 def _rows(file: str | None, texts: list[str] | None, task_type: TaskType | None) -> "RowFile | _Texts":
-    if (file is None) == (not texts):
-        raise InvalidArgument("file", "is missing, and so is --text", "give one of them")
+    if texts and file is not None:
+        raise InvalidArgument("file", "was given together with --text", "give one of them")
+    if file is not None and file.startswith("-") and file != STDIN:
+        raise InvalidArgument("file", f"there is no option {file}", "see: gts-async predict --help")
     if texts:
         field = _TEXT_FIELDS.get(task_type)
         if field is None:
             raise InvalidArgument("text", f"is not all that a {task_type} sample needs", "put samples into a FILE")
         return _Texts(texts, field)
-    assert file is not None  # noqa: S101 - one of the two is given
+    if file is None:
+        raise InvalidArgument("file", "is missing, and so is --text", "give one of them; - is stdin")
     return RowFile(file)

@@ -22,21 +22,19 @@ MAX_LINE = 8 << 20
 class RowFile:
     """An async iterator over the rows of a JSON lines file; ``-`` is stdin. `numbers` are the lines that they were on.
 
-    A line that is no JSON object comes as the text that it is, to be refused alone. Empty lines are passed over.
+    A line that is no JSON object comes as the text that it is, to be refused alone. Empty lines are passed over. Raises
+    FileMissing and InvalidArgument at once.
     """
 
     def __init__(self, source: str) -> None:
         self.numbers: list[int] = []
-        self._source = source
-        self._lines: AsyncIterator[bytes] | None = None
+        self._lines = _lines(_opened(source))
         self._line = 0
 
     def __aiter__(self) -> "RowFile":
         return self
 
     async def __anext__(self) -> Any:
-        if self._lines is None:
-            self._lines = _lines(_opened(self._source))
         while True:
             line = (await anext(self._lines)).strip()
             self._line += 1

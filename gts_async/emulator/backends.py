@@ -15,12 +15,15 @@ class Files(Protocol):
 
     def write(self, task_id: str, name: str, content: bytes) -> None:
         """Keep `content`, replacing what was there."""
+        ...
 
     def read(self, task_id: str, name: str) -> bytes:
         """Give what was kept; raises KeyError."""
+        ...
 
     def remove(self, task_id: str) -> None:
         """Forget all files of the task."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +75,7 @@ class Model(Protocol):
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> Any:
         """Give the ``result`` document exactly as the engine's pipeline shapes it; what it raises is a 500."""
+        ...
 
 
 class Trainer(Protocol):
@@ -82,18 +86,23 @@ class Trainer(Protocol):
 
     def start(self, order: TrainingOrder, now: float) -> int:
         """Begin, and give the process's id, never used twice; a process of the same task that still runs goes on."""
+        ...
 
     def state(self, pid: int, now: float) -> TrainingState:
         """Tell what the process has come to; raises KeyError if it was forgotten."""
+        ...
 
     def kill(self, pid: int, now: float) -> bool:
         """Kill the process; False if it was already gone."""
+        ...
 
     def forget(self, task_id: str) -> None:
         """Drop everything kept for the task, its trained model included; its processes may end."""
+        ...
 
     def load(self, task_id: str) -> Model:
         """Load what the newest successful training made; raises KeyError if there is nothing."""
+        ...
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,7 @@ class Server(Protocol):
 
     def answer(self, request: Request, now: float) -> Answer:
         """Give the answer at the time `now` (Unix seconds)."""
+        ...
 
 
 class EmulatorTransport(httpx.AsyncBaseTransport):

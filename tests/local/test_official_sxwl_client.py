@@ -171,6 +171,17 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "inference_stop": ("infer-1",),
     "job_create": ("me", job()),
 }
+OF_UNKNOWN = ("finetune_status", "gpu_job_status", "gpu_job_stop", "inference_status", "inference_stop")
+"""The calls that name what was never made."""
+
+
+def status_of(call: str, served: Served) -> int:
+    """Make the call, with the header put in by hand; give the status that its caller gets to know."""
+    try:
+        getattr(connected(served.url), call)(*CALLS[call])
+    except ApiException as error:
+        return int(error.status)
+    return 200
 
 
 def test_these_are_all_its_calls() -> None:
@@ -187,24 +198,15 @@ def test_no_call_sends_the_configured_key(served: Served, call: str) -> None:
     with pytest.raises(UnauthorizedException) as refused:
         getattr(api, call)(*CALLS[call])
     assert refused.value.body == "Unauthorized: token contains an invalid number of segments\n"
-    (asked, answer), = served.exchanges
+    ((asked, answer),) = served.exchanges
     assert asked.header("authorization") is None
     assert answer.header("content-type") == "text/plain; charset=utf-8"
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_every_call_sends_a_header_put_in_by_hand(served: Served, call: str) -> None:
-    with contextmanager(_refused_at_most)():
-        getattr(connected(served.url), call)(*CALLS[call])
+    assert status_of(call, served) == (400 if call in OF_UNKNOWN else 200)
     assert served.asked.header("authorization") == f"Bearer {TOKEN}"
-    assert served.exchanges[-1][1].status != 401
-
-
-def _refused_at_most() -> Iterator[None]:
-    try:
-        yield
-    except BadRequestException as error:
-        assert "message" in json.loads(error.body or "")
 
 
 def test_a_token_from_before_is_refused_without_a_reason(serving: Serving) -> None:
@@ -230,8 +232,7 @@ def test_six_calls_want_a_user_id_first(served: Served, call: str) -> None:
 
 @pytest.mark.parametrize("call", WITH_USER)
 def test_the_user_id_is_a_header_of_posts_and_in_the_query_of_gets(served: Served, call: str) -> None:
-    with contextmanager(_refused_at_most)():
-        getattr(connected(served.url), call)(*CALLS[call])
+    assert status_of(call, served) in (200, 400)
     asked = served.asked
     header, query = asked.header("sx-user-id"), dict(asked.query).get("Sx-User-ID")
     assert (header, query) == (("me", None) if asked.method == "POST" else (None, "me"))
