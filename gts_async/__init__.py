@@ -24,6 +24,7 @@ uploads, downloads, unzip                              ``_files/upload.py`` ``_f
 what a valid training file is                          ``gts/datafiles.py``
 an error and when it is raised                         ``_errors.py``
 old and new SXWL servers                               ``sxwl/dialects.py``
+one engine asked, or several, about samples            ``_predicting.py`` ``_inference.py`` ``_pool.py``
 what survives a crash                                  ``_journal.py``
 callbacks                                              ``callbacks.py``
 the fake servers, the real local ones                  ``emulator/`` ``local/``
@@ -41,131 +42,53 @@ if TYPE_CHECKING:
     from gts_async import callbacks as callbacks
     from gts_async._errors import (
         AlreadyExists as AlreadyExists,
-    )
-    from gts_async._errors import (
         Attempt as Attempt,
-    )
-    from gts_async._errors import (
         Busy as Busy,
-    )
-    from gts_async._errors import (
         DeadlineExceeded as DeadlineExceeded,
-    )
-    from gts_async._errors import (
         Denied as Denied,
-    )
-    from gts_async._errors import (
         DownloadCorrupt as DownloadCorrupt,
-    )
-    from gts_async._errors import (
         FileError as FileError,
-    )
-    from gts_async._errors import (
         FileMissing as FileMissing,
-    )
-    from gts_async._errors import (
         GtsAsyncError as GtsAsyncError,
-    )
-    from gts_async._errors import (
         InvalidArgument as InvalidArgument,
-    )
-    from gts_async._errors import (
         InvalidData as InvalidData,
-    )
-    from gts_async._errors import (
         LeaseLost as LeaseLost,
-    )
-    from gts_async._errors import (
         MissingExtra as MissingExtra,
-    )
-    from gts_async._errors import (
         MisuseError as MisuseError,
-    )
-    from gts_async._errors import (
         NotFound as NotFound,
-    )
-    from gts_async._errors import (
         NotSent as NotSent,
-    )
-    from gts_async._errors import (
         NotSupported as NotSupported,
-    )
-    from gts_async._errors import (
         OutcomeUnknown as OutcomeUnknown,
-    )
-    from gts_async._errors import (
         Problem as Problem,
-    )
-    from gts_async._errors import (
         QuotaExceeded as QuotaExceeded,
-    )
-    from gts_async._errors import (
         RateLimited as RateLimited,
-    )
-    from gts_async._errors import (
         ServerFailed as ServerFailed,
-    )
-    from gts_async._errors import (
         ServiceError as ServiceError,
-    )
-    from gts_async._errors import (
         TimedOut as TimedOut,
-    )
-    from gts_async._errors import (
         TransportError as TransportError,
-    )
-    from gts_async._errors import (
         Unauthorized as Unauthorized,
-    )
-    from gts_async._errors import (
         UnexpectedAnswer as UnexpectedAnswer,
-    )
-    from gts_async._errors import (
         UnsafePath as UnsafePath,
-    )
-    from gts_async._errors import (
         UnsafeURL as UnsafeURL,
-    )
-    from gts_async._errors import (
         UploadRejected as UploadRejected,
-    )
-    from gts_async._errors import (
         WorkError as WorkError,
-    )
-    from gts_async._errors import (
         WorkFailed as WorkFailed,
-    )
-    from gts_async._errors import (
         WorkLost as WorkLost,
-    )
-    from gts_async._errors import (
         WorkStalled as WorkStalled,
-    )
-    from gts_async._errors import (
         WorkStopped as WorkStopped,
-    )
-    from gts_async._errors import (
         WrongState as WrongState,
-    )
-    from gts_async._errors import (
         WrongType as WrongType,
     )
     from gts_async._files.progress import (
         OnProgress as OnProgress,
-    )
-    from gts_async._files.progress import (
         Progress as Progress,
     )
     from gts_async._flow.clock import (
         Clock as Clock,
-    )
-    from gts_async._flow.clock import (
         SystemClock as SystemClock,
     )
     from gts_async._flow.fanout import (
         FanOut as FanOut,
-    )
-    from gts_async._flow.fanout import (
         Outcome as Outcome,
     )
     from gts_async._flow.schedule import (
@@ -173,14 +96,10 @@ if TYPE_CHECKING:
     )
     from gts_async._flow.watch import (
         Transition as Transition,
-    )
-    from gts_async._flow.watch import (
         Watch as Watch,
     )
     from gts_async._inference import (
         InferenceSession as InferenceSession,
-    )
-    from gts_async._inference import (
         InferenceStats as InferenceStats,
     )
     from gts_async._job import (
@@ -191,8 +110,6 @@ if TYPE_CHECKING:
     )
     from gts_async._net.config import (
         Limits as Limits,
-    )
-    from gts_async._net.config import (
         Timeouts as Timeouts,
     )
     from gts_async._net.events import (
@@ -201,67 +118,36 @@ if TYPE_CHECKING:
     from gts_async._net.retry import (
         RetryPolicy as RetryPolicy,
     )
-    from gts_async._session import (
-        AsyncSession as AsyncSession,
+    from gts_async._pool import (
+        InferencePool as InferencePool,
     )
     from gts_async._session import (
+        AsyncSession as AsyncSession,
         Ping as Ping,
     )
     from gts_async._task import (
         Task as Task,
-    )
-    from gts_async._task import (
         TrainingRun as TrainingRun,
     )
     from gts_async.gts.values import (
         EngineType as EngineType,
-    )
-    from gts_async.gts.values import (
         Entity as Entity,
-    )
-    from gts_async.gts.values import (
         Extraction as Extraction,
-    )
-    from gts_async.gts.values import (
         Prediction as Prediction,
-    )
-    from gts_async.gts.values import (
         Relation as Relation,
-    )
-    from gts_async.gts.values import (
         Summary as Summary,
-    )
-    from gts_async.gts.values import (
         TaskInfo as TaskInfo,
-    )
-    from gts_async.gts.values import (
         TaskStatus as TaskStatus,
-    )
-    from gts_async.gts.values import (
         TaskType as TaskType,
-    )
-    from gts_async.gts.values import (
         TrainOptions as TrainOptions,
     )
     from gts_async.sxwl.values import (
         GpuType as GpuType,
-    )
-    from gts_async.sxwl.values import (
         JobInfo as JobInfo,
-    )
-    from gts_async.sxwl.values import (
         JobListing as JobListing,
-    )
-    from gts_async.sxwl.values import (
         JobSpec as JobSpec,
-    )
-    from gts_async.sxwl.values import (
         JobStatus as JobStatus,
-    )
-    from gts_async.sxwl.values import (
         JobType as JobType,
-    )
-    from gts_async.sxwl.values import (
         StopType as StopType,
     )
 
@@ -334,6 +220,7 @@ _NAMES = {
     ),
     "_net.events": ("Event",),
     "_net.retry": ("RetryPolicy",),
+    "_pool": ("InferencePool",),
     "_session": (
         "AsyncSession",
         "Ping",

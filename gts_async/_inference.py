@@ -1,16 +1,16 @@
 """InferenceSession: takes the engine's lease, loads a task's model, asks it, and always releases it.
 
 One engine holds one model for all its tasks and answers for any task id with whatever is loaded, so inference is a
-session with an owner, not a call. Several engines as one are ``_pool.py``.
+session with an owner, not a call. How samples become requests is in ``_predicting.py``; several engines as one are
+``_pool.py``.
 """
 
 import asyncio
 import logging
-import os
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import anyio
 import attrs
@@ -19,32 +19,22 @@ from gts_async._errors import (
     Busy,
     GtsAsyncError,
     InvalidArgument,
-    InvalidData,
     LeaseLost,
     MisuseError,
     NotFound,
+    NotSent,
     ServerFailed,
     WrongState,
 )
 from gts_async._flow.batching import Batcher
-from gts_async._flow.fanout import FanOut, Outcome, pulled
+from gts_async._flow.clock import Clock
 from gts_async._flow.service import Service
 from gts_async._flow.shield import finished
-from gts_async._journal import Checkpoint
 from gts_async._net.config import check_seconds
-from gts_async.gts import calls
-from gts_async.gts import samples as rules
+from gts_async._predicting import MAX_BATCH, Predicting, Row, Sample, check_batch
+from gts_async.gts import calls, samples as rules
 from gts_async.gts.values import EngineType, Result, TaskStatus, TaskType
 from gts_async.wire import Call
-
-Sample = Mapping[str, Any]
-"""What the user gives."""
-
-Row = dict[str, object]
-"""What the engine is sent for it."""
-
-MAX_BATCH = 64
-"""Samples in one request, unless told otherwise."""
 
 AT_ONCE = 4
 """Requests in flight at one engine; it answers them in threads that share one model."""
@@ -65,14 +55,6 @@ def lease(base_url: str) -> anyio.Semaphore:
     return _leases.setdefault(asyncio.get_running_loop(), {}).setdefault(base_url, anyio.Semaphore(1, max_value=1))
 
 
-@attrs.frozen
-class Batch:
-    """Samples that travel together, and the position of the first in the whole input."""
-
-    start: int
-    rows: list[Sample]
-
-
 @attrs.define
 class InferenceStats:
     """What an InferenceSession has done so far."""
@@ -82,7 +64,7 @@ class InferenceStats:
     reloads: int = 0
 
 
-class InferenceSession:
+class InferenceSession(Predicting):
     """A loaded model to ask: ``async with task.serve() as inference``.
 
     Entering takes the engine's lease (`when_taken="wait"` waits for it, `"raise"` raises Busy) and loads the model, in
@@ -110,7 +92,7 @@ class InferenceSession:
         self._engine_type = engine_type
         self._load_timeout = check_seconds("load_timeout", load_timeout)
         self._when_taken = when_taken
-        self._max_batch = _check_batch(max_batch)
+        self.max_batch = check_batch(max_batch)
         self._lease: anyio.Semaphore | None = None
         self._is_loaded = False
         self._batcher: Batcher[Sample, Result] | None = None
@@ -125,6 +107,10 @@ class InferenceSession:
     def max_at_once(self) -> int:
         """Requests that may be in flight: concurrent ones spoil each other where one load serves one predict."""
         return 1 if self._is_single_use else AT_ONCE
+
+    @property
+    def _clock(self) -> Clock:
+        return self._service.clock
 
     async def __aenter__(self) -> Self:
         if self._lease is not None:
@@ -144,9 +130,9 @@ class InferenceSession:
             await self._load()
         except BaseException as error:
             # The request may have been cut while the engine was loading: it would keep the model for ever.
-            await self._leave(is_cut=self._is_loading and not isinstance(error, (NotFound, ServerFailed)))
+            await self._leave(is_cut=self._is_loading and not isinstance(error, (NotFound, ServerFailed, NotSent)))
             raise
-        self._batcher = Batcher(self._each, max_batch=self._max_batch, max_at_once=self.max_at_once)
+        self._batcher = Batcher(self._each, max_batch=self.max_batch, max_at_once=self.max_at_once)
         return self
 
     async def __aexit__(
@@ -205,100 +191,6 @@ class InferenceSession:
         self._is_loaded, self._is_spent = True, False
         self._loads += 1
 
-    async def predict(self, samples: Iterable[Sample], *, timeout: float | None = None) -> list[Result]:
-        """Give one result per sample, in their order; many samples go in several requests.
-
-        Raises InvalidData listing every sample that could not be asked, before anything is sent; `timeout` (seconds)
-        bounds each request.
-        """
-        asked = list(samples)
-        if not asked:
-            return []
-        kind = self._kind(asked[0])
-        rows = rules.prepare_all(kind, asked)
-        parts = [rows[start : start + self._max_batch] for start in range(0, len(rows), self._max_batch)]
-
-        async def work(part: list[Row]) -> list[Outcome[Row, Result]]:
-            return [Outcome(row, value) for row, value in zip(part, await self._ask(kind, part, timeout), strict=True)]
-
-        async with FanOut(work, parts, max_at_once=self.max_at_once, is_ordered=True) as outcomes:
-            return [outcome.unwrap() async for outcome in outcomes]
-
-    async def predict_one(self, sample: Sample) -> Result:
-        """Give the result of one sample; calls made at about the same time travel in one request."""
-        rules.prepare(self._kind(sample), sample)
-        return await self._opened().submit(sample)
-
-    def stream(
-        self,
-        samples: Iterable[Sample] | AsyncIterable[Sample],
-        *,
-        max_batch: int | None = None,
-        max_at_once: int | None = None,
-        ordered: bool = True,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> FanOut[Batch, Sample, Result]:
-        """Give ``async with … as outcomes: async for outcome in outcomes`` over any number of samples.
-
-        Samples are pulled as they are needed and travel in batches of `max_batch`. A sample that cannot be asked, or
-        that the engine refuses, fails alone: its outcome holds the error. A server that is gone ends the stream with
-        that error. With `checkpoint` (a file's path) results are kept there, and a run that was killed goes on where
-        it was; another input than last time is refused.
-        """
-        self._opened()
-        size = self._max_batch if max_batch is None else _check_batch(max_batch)
-        kept = Checkpoint(checkpoint, self.id) if checkpoint is not None else None
-
-        async def work(batch: Batch) -> list[Outcome[Sample, Result]]:
-            known = await kept.known(batch.start, batch.rows) if kept is not None else {}
-            missing = [i for i in range(len(batch.rows)) if i not in known]
-            asked = await self._outcomes([batch.rows[i] for i in missing]) if missing else []
-            outcomes: dict[int, Outcome[Sample, Result]] = dict(zip(missing, asked, strict=True))
-            outcomes.update((i, Outcome(batch.rows[i], value, tries=0)) for i, value in known.items())
-            if kept is not None:
-                await kept.keep(
-                    batch.start, batch.rows, {i: outcomes[i].unwrap() for i in missing if outcomes[i].is_ok}
-                )
-            return [outcomes[i] for i in range(len(batch.rows))]
-
-        return FanOut(
-            work,
-            _Batches(samples, size),
-            max_at_once=self.max_at_once if max_at_once is None else max_at_once,
-            is_ordered=ordered,
-            clock=self._service.clock,
-            closing=kept.aclose if kept is not None else None,
-        )
-
-    async def _outcomes(self, batch: Sequence[Sample]) -> list[Outcome[Sample, Result]]:
-        """Ask for a batch; samples that cannot be asked, or that the engine refuses, fail alone."""
-        rows: list[Row] = []
-        bad: dict[int, Exception] = {}
-        for number, sample in enumerate(batch):
-            try:
-                rows.append(rules.prepare(self._kind(sample), sample))
-            except (InvalidData, InvalidArgument) as error:
-                bad[number] = error
-        answers = iter(await self._halved(rows, 1) if rows else [])
-        return [
-            Outcome(sample, error=bad[number], tries=0) if number in bad else attrs.evolve(next(answers), item=sample)
-            for number, sample in enumerate(batch)
-        ]
-
-    async def _halved(self, rows: list[Row], tries: int) -> list[Outcome[Sample, Result]]:
-        """Ask for rows; if they are refused, halve them until the bad ones stand alone."""
-        try:
-            values = await self._ask(self._kind(rows[0]), rows)
-        except (InvalidData, ServerFailed) as error:
-            if len(rows) == 1:
-                return [Outcome(rows[0], error=error, tries=tries)]
-            half = len(rows) // 2
-            return [*await self._halved(rows[:half], tries + 1), *await self._halved(rows[half:], tries + 1)]
-        return [Outcome(row, value, tries=tries) for row, value in zip(rows, values, strict=True)]
-
-    async def _each(self, batch: Sequence[Sample]) -> list[Result | Exception]:
-        return [outcome.error or outcome.unwrap() for outcome in await self._outcomes(batch)]
-
     async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
         """Send one request, loading again first where one load serves one predict, or after the engine's 500."""
         self._opened()
@@ -313,18 +205,27 @@ class InferenceSession:
 
     async def _ask_once_per_load(self, call: Call[tuple[Result, ...]], timeout: float | None) -> tuple[Result, ...]:
         async with self._turn:
-            if self._is_spent:
-                await self._load()
-                self.stats.reloads += 1
-            # Spent by the attempt: a predict that was cut may have run to its end all the same.
-            self._is_spent = True
-            return await self._service.exchange.send(call, timeout=timeout)
+            while True:
+                is_fresh = self._is_spent
+                if self._is_spent:
+                    await self._load()
+                    self.stats.reloads += 1
+                # Spent by the attempt: a predict that was cut may have run to its end all the same.
+                self._is_spent = True
+                try:
+                    return await self._service.exchange.send(call, timeout=timeout)
+                except ServerFailed as error:
+                    # A try whose answer was lost has spent the load, and the next one got this.
+                    if is_fresh or error.status != 500:
+                        raise
 
     async def _ask_loaded(self, call: Call[tuple[Result, ...]], timeout: float | None) -> tuple[Result, ...]:
         loads = self._loads
         try:
             return await self._service.exchange.send(call, timeout=timeout)
         except ServerFailed as error:
+            if error.status != 500:
+                raise
             await self._check_lease(error)
             async with self._turn:
                 if self._loads == loads:
@@ -357,30 +258,3 @@ class InferenceSession:
     def __repr__(self) -> str:
         state = "serving" if self._batcher is not None else "closed"
         return f"<InferenceSession {self.id} {state}, {self.stats.samples} samples>"
-
-
-def _check_batch(max_batch: object) -> int:
-    if isinstance(max_batch, bool) or not isinstance(max_batch, int) or not 1 <= max_batch <= 10_000:
-        raise InvalidArgument("max_batch", f"{max_batch!r} is out of range", "use 1 to 10000")
-    return max_batch
-
-
-class _Batches(AsyncIterator[Batch]):
-    """Pulls samples and gives them in batches, the last one as short as it comes."""
-
-    def __init__(self, samples: Iterable[Sample] | AsyncIterable[Sample], size: int) -> None:
-        self._samples = pulled(samples)
-        self._size = size
-        self._start = 0
-
-    async def __anext__(self) -> Batch:
-        rows: list[Sample] = []
-        while len(rows) < self._size:
-            try:
-                rows.append(await anext(self._samples))
-            except StopAsyncIteration:
-                break
-        if not rows:
-            raise StopAsyncIteration
-        self._start += len(rows)
-        return Batch(self._start - len(rows), rows)

@@ -24,7 +24,8 @@ from gts_async._files.upload import MultipartStream, open_multipart
 from gts_async._flow.exits import OnExit, settled
 from gts_async._flow.service import Service
 from gts_async._flow.watch import Watch
-from gts_async._inference import MAX_BATCH, InferenceSession
+from gts_async._inference import InferenceSession
+from gts_async._predicting import MAX_BATCH
 from gts_async.gts import calls
 from gts_async.gts.progress import START_GRACE, Before, RunProgress
 from gts_async.gts.values import EngineType, TaskInfo, TaskStatus, TaskType, TrainOptions, check_name

@@ -36,18 +36,38 @@ def read_object(request: Request, method: str) -> dict[str, object]:
 
     Bodies of any other content type are refused: fastjson's is the only message converter (`ConfigurerAdapter.java`).
     """
-    kind = request.header("content-type") or "application/octet-stream"
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(f"Content type '{kind}' not supported")
-    body = request.body if isinstance(request.body, bytes) else b""
-    if not body:
-        raise Refusal(f"Required request body is missing: {_SIGNATURE}.{method}(java.lang.String)")
-    document = _parsed(body.decode("utf-8", "replace"))
+    document = _document(request, f"{method}(java.lang.String)")
     if document is None:
         raise Refusal(None)  # the NullPointerException of the next line has no message
     if not isinstance(document, dict):
         raise Refusal("can not cast to JSONObject.")
     return document
+
+
+def read_numbers(request: Request, method: str) -> list[int]:
+    """Read the JSON array of numbers that the controller's `method` gets. Raises Refusal, whose words are inferred."""
+    document = _document(request, f"{method}(java.util.Set<java.lang.Long>)")
+    if not isinstance(document, list):
+        raise Refusal("JSON parse error: syntax error, expect [")
+    return [number for item in document if (number := _long_of(item)) is not None]
+
+
+def _long_of(item: object) -> int | None:
+    if item is None or item == "":
+        return None
+    if not isinstance(item, str) or not re.fullmatch(r"-?\d{1,18}", item):
+        raise Refusal(f"JSON parse error: can not cast to long, value : {java_json(plain(item))}")
+    return int(item)
+
+
+def _document(request: Request, signature: str) -> object:
+    kind = request.header("content-type") or "application/octet-stream"
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(f"Content type '{kind}' not supported")
+    body = request.body if isinstance(request.body, bytes) else b""
+    if not body:
+        raise Refusal(f"Required request body is missing: {_SIGNATURE}.{signature}")
+    return _parsed(body.decode("utf-8", "replace"))
 
 
 def _parsed(body: str) -> object:

@@ -5,7 +5,7 @@ What HEAD kept of it (status, delete) is here as well. How bodies are read is in
 
 from gts_async.emulator.cloud_answers import Refusal, go_answer, go_json, go_number, java_not_found, text
 from gts_async.emulator.cloud_front import Accounts, Asked, Handler, Methods, cleaned, go_handler
-from gts_async.emulator.cloud_gozero import Kind, fields, integer, read_json
+from gts_async.emulator.cloud_gozero import Kind, fields, integer, read_json, read_numbers
 from gts_async.emulator.cloud_jobs import JobTable, OldStatus, User
 from gts_async.emulator.cloud_listing import listing
 from gts_async.emulator.cloud_orders import old_order
@@ -64,7 +64,7 @@ class GoFront:
             "/api/userJob/getGpuType": {"GET": self.gpu_types},
             "/api/userJob/job_status": {"POST": calls.status},
             "/api/userJob/job_del": {"POST": calls.delete},
-            "/api/userJob": {"POST": self.create, "GET": self.list_jobs},
+            "/api/userJob": {"POST": self.create, "GET": self.list_jobs, "DELETE": self.delete_numbered},
         }
 
     def user(self, request: Request) -> User | Answer:
@@ -106,6 +106,11 @@ class GoFront:
     def list_jobs(self, asked: Asked) -> Answer:
         """GET /api/userJob: the user's own jobs; both parameters have to be there (`job_get_logic.go`)."""
         return go_answer(listing(self._table, self._quirks, asked))
+
+    def delete_numbered(self, asked: Asked) -> Answer:
+        """DELETE /api/userJob: marks the jobs of these numbers, whosever they are (`job_delete_logic.go`)."""
+        self._table.delete_numbered(read_numbers(asked.request), asked.now)
+        return go_answer(None)
 
     def gpu_types(self, asked: Asked) -> Answer:
         """GET /api/userJob/getGpuType."""

@@ -52,14 +52,36 @@ def read_json(request: Request, shape: Sequence[Field]) -> dict[str, object]:
 
     A body is only looked at if its content type says ``application/json`` (`rest/httpx/requests.go: withJsonBody`).
     """
-    body = request.body if isinstance(request.body, bytes) else b""
-    is_json = body and "application/json" in (request.header("content-type") or "")
-    document = parse(body.decode("utf-8", "replace")) if is_json else {}
+    document = _document(request)
     if isinstance(document, list):
         raise Refusal("type mismatch")
     if not isinstance(document, dict):
         raise Refusal("unsupported type on setting field value")
     return _record(document, shape, "")
+
+
+def _document(request: Request) -> object:
+    body = request.body if isinstance(request.body, bytes) else b""
+    is_json = body and "application/json" in (request.header("content-type") or "")
+    return parse(body.decode("utf-8", "replace")) if is_json else {}
+
+
+def read_numbers(request: Request) -> list[int]:
+    """Read the JSON body as an array of int64, in which texts of digits will do, and null is 0. Raises Refusal."""
+    document = _document(request)
+    if isinstance(document, dict):
+        raise Refusal("type mismatch")
+    if not isinstance(document, list):
+        raise Refusal("unsupported type on setting field value")
+    return [_number(item) for item in document]
+
+
+def _number(item: object) -> int:
+    if item is None:
+        return 0
+    if isinstance(item, str):
+        return integer(item)
+    raise Refusal("type mismatch")
 
 
 def _record(document: Mapping[str, object], shape: Sequence[Field], prefix: str) -> dict[str, object]:

@@ -6,9 +6,9 @@
 import re
 
 from gts_async.emulator.cloud_answers import Refusal, beijing, java_answer, java_error, java_not_found, tomcat
-from gts_async.emulator.cloud_fastjson import UserJob, pretty, read_object, text_of, user_job, value_of
+from gts_async.emulator.cloud_fastjson import UserJob, pretty, read_numbers, read_object, text_of, user_job, value_of
 from gts_async.emulator.cloud_front import Accounts, Asked, Handler, Methods
-from gts_async.emulator.cloud_jobs import JobRow, JobTable, OldStatus, User
+from gts_async.emulator.cloud_jobs import FileRow, JobRow, JobTable, OldStatus, User
 from gts_async.emulator.cloud_orders import old_order
 from gts_async.emulator.cloud_quirks import CloudQuirks
 from gts_async.wire import Answer, Request
@@ -27,10 +27,11 @@ class JavaFront:
         self._quirks = quirks
         self._accounts = accounts
         self._routes: dict[str, Methods] = {
-            "/api/userJob": {"POST": self.create, "GET": self.list_jobs},
+            "/api/userJob": {"POST": self.create, "GET": self.list_jobs, "DELETE": self.delete_numbered},
             "/api/userJob/job_status": {"POST": self.status},
             "/api/userJob/job_del": {"POST": self.delete},
             "/api/userJob/getGpuType": {"GET": self.gpu_types},
+            "/api/info/model_urls": {"GET": self.model_urls},
         }
 
     def user(self, request: Request) -> User | Answer:
@@ -103,6 +104,16 @@ class JavaFront:
         self._table.delete(name, asked.now)
         return Answer(200)
 
+    def delete_numbered(self, asked: Asked) -> Answer:
+        """DELETE /api/userJob: marks the jobs of these numbers, whosever they are; an empty 200."""
+        self._table.delete_numbered(read_numbers(asked.request, "deleteJob"), asked.now)
+        return Answer(200)
+
+    def model_urls(self, asked: Asked) -> Answer:
+        """GET /api/info/model_urls: all file rows of any job, of every job without a name (`FileurlMapper.xml`)."""
+        name = dict(asked.request.query).get("jobName")
+        return java_answer([_file(number, row) for number, row in self._table.files(name, asked.now)])
+
     def list_jobs(self, asked: Asked) -> Answer:
         """GET /api/userJob: the user's own jobs, 10 a page unless asked otherwise."""
         query = dict(asked.request.query)
@@ -143,3 +154,8 @@ def _listed(row: JobRow) -> dict[str, object]:
         "workStatus": row.work_status,
     }
     return dict(sorted(bean.items()))
+
+
+def _file(number: int, row: FileRow) -> dict[str, object]:
+    created = beijing(row.visible_from)
+    return {"createTime": created, "fileId": number, "fileUrl": row.url, "jobName": row.job_name, "updateTime": created}

@@ -5,7 +5,7 @@ Who moves a job on is `cloud_agent`; how rows are shown is in `cloud_java`, `clo
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from enum import IntEnum
 
 import attrs
@@ -194,11 +194,23 @@ class JobTable:
                 row.is_deleted = True
                 row.updated = now
 
+    def delete_numbered(self, numbers: Collection[int], now: float) -> None:
+        """Mark the jobs of those numbers as deleted; whose they are, nobody looks at here either."""
+        for row in self._rows:
+            if row.number in numbers:
+                row.is_deleted = True
+                row.updated = now
+
     def add_file(self, row: FileRow) -> None:
         """Insert a file row."""
         self._files.append(row)
 
+    def files(self, name: str | None, now: float) -> list[tuple[int, FileRow]]:
+        """Give the job's file rows that can be read by `now`, numbered, newest first; all jobs' if `name` is None."""
+        rows = reversed(list(enumerate(self._files, 1)))
+        wanted = ((number, row) for number, row in rows if name is None or row.job_name == name)
+        return [(number, row) for number, row in wanted if row.visible_from <= now]
+
     def url(self, name: str | None, now: float) -> str | None:
         """Give the newest URL of the job that can be read by `now`; of any job if `name` is None."""
-        rows = (row for row in reversed(self._files) if name is None or row.job_name == name)
-        return next((row.url for row in rows if row.visible_from <= now), None)
+        return next((row.url for _, row in self.files(name, now)), None)

@@ -4,8 +4,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from gts_async.emulator.cloud import DROPPED, Cloud, CloudQuirks, Generation
 from gts_async.emulator.scripted_jobs import ScriptedRunner

@@ -198,6 +198,37 @@ def test_a_deleted_job_is_gone_at_once_and_deleting_is_always_a_success():
     assert refused(kept.answer(post(DELETE, {}), NOW)) == 'field "job_id" is not set'
 
 
+def delete_numbered(kept, document, **headers):
+    headers = {"content-type": "application/json", "authorization": "Bearer t"} | headers
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return kept.answer(Request("DELETE", "/api/userJob", headers=tuple(headers.items()), body=body), NOW)
+
+
+def test_jobs_can_be_deleted_by_their_numbers_too():
+    kept = cloud()
+    first, second = create(kept), create(kept)
+    for numbers in ([], [1, 999], ["1"], [None]):
+        answer = delete_numbered(kept, numbers)
+        assert (answer.status, answer.text) == (200, "null")
+    assert refused(kept.answer(post(STATUS, {"job_id": first}), NOW)) == "sql: no rows in result set"
+    assert kept.answer(post(STATUS, {"job_id": second}), NOW).status == 200
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (b"", "type mismatch"),
+        ({"job_id": 1}, "type mismatch"),
+        ([True], "type mismatch"),
+        (1, "unsupported type on setting field value"),
+        (["x"], 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ([1.5], 'strconv.ParseInt: parsing "1.5": invalid syntax'),
+    ],
+)
+def test_what_are_no_numbers_is_refused(document, message):
+    assert refused(delete_numbered(cloud(), document)) == message
+
+
 def test_the_list_needs_both_parameters_and_counts_deleted_jobs():
     kept = cloud()
     first, second = create(kept, callbackUrl="https://h/?a=1&b=2"), create(kept, env={"A": "1"})
@@ -250,7 +281,7 @@ def test_gpu_types_are_numbers_as_go_writes_them():
     [
         ("GET", STATUS, "POST"),
         ("DELETE", DELETE, "POST"),
-        ("PUT", "/api/userJob", "POST, GET"),
+        ("PUT", "/api/userJob", "POST, GET, DELETE"),
         ("HEAD", "/api/userJob/getGpuType", "GET"),
     ],
 )

@@ -318,6 +318,50 @@ def test_what_is_deleted_while_it_is_packed_still_becomes_a_success():
     assert runner.killed == []
 
 
+def delete_numbered(kept, document, kind="application/json"):
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    headers = (("content-type", kind), ("authorization", "Bearer u"))
+    return kept.answer(Request("DELETE", "/api/userJob", headers=headers, body=body), NOW)
+
+
+def test_jobs_can_be_deleted_by_their_numbers_and_nobody_asks_whose_they_are():
+    store = ObjectStore(b"secret", "https://h")
+    kept = Cloud(ScriptedRunner(), store, token="t", other_tokens=("u",), generation=Generation.JAVA)
+    first, second = create(kept), create(kept)
+    for numbers in ([], [listed(kept)["jobId"], 999], ["2"], [None]):
+        assert delete_numbered(kept, numbers) == Answer(200)
+    assert listed(kept)["jobName"] == first
+    assert json.loads(kept.answer(get("/api/userJob"), NOW).body)["totalElements"] == 1
+    assert status(kept, second, NOW + 999) == {"status": "working"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (b"", "application/json", "Required request body is missing"),
+        ([1], "text/plain", "Content type 'text/plain' not supported"),
+        ({"job_id": 1}, "application/json", "JSON parse error"),
+        (["x"], "application/json", "JSON parse error"),
+        (b"[", "application/json", "JSON parse error"),
+    ],
+)
+def test_what_are_no_numbers_deletes_nothing(body, kind, words):
+    kept = cloud(token="u")
+    assert error(delete_numbered(kept, body, kind)).startswith(words)
+
+
+def test_the_file_rows_of_a_job_are_listed_or_of_all_jobs():
+    kept = cloud(ScriptedRunner(running=20))
+    first, second = create(kept), create(kept)
+    assert kept.answer(get("/api/info/model_urls", ("jobName", first)), NOW).text == "[]"
+    url = status(kept, first, NOW + 60)["url"]
+    (row,) = json.loads(kept.answer(get("/api/info/model_urls", ("jobName", first)), NOW + 60).body)
+    assert (row["fileId"], row["jobName"], row["fileUrl"], row["createTime"]) == (1, first, url, "2023-12-22 08:00:30")
+    rows = json.loads(kept.answer(get("/api/info/model_urls"), NOW + 60).body)
+    assert [row["jobName"] for row in rows] == [second, first]
+    assert json.loads(kept.answer(get("/api/info/model_urls", ("jobName", "")), NOW + 60).body) == []
+
+
 def test_showing_deleted_jobs_can_be_switched_off():
     kept = cloud(shows_deleted=False)
     job_id = create(kept)

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from gts_async.emulator import engine_bodies as bodies
 from gts_async.emulator.engine import Engine

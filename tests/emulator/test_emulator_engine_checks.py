@@ -1,8 +1,7 @@
 """The engine's own checks of data files and rows, word for word."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gts_async.emulator.engine_bodies import Crash
 from gts_async.emulator.engine_checks import check_file, check_rows, is_unlabeled_file

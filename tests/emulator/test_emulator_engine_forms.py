@@ -1,8 +1,7 @@
 """Upload forms: what is read from the bytes, and what the service says of forms that it cannot use."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gts_async.emulator.engine_bodies import Rejected
 from gts_async.emulator.engine_forms import UploadedFile, parse_options, read_form, read_upload

@@ -5,8 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from gts_async.emulator.backends import Stage, TrainingOrder
 from gts_async.emulator.engine import Engine

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from gts_async._errors import DownloadCorrupt, FileError, FileMissing, UnsafePath
 from gts_async._files.archive import SMALL, STEP, unpack

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from gts_async._errors import InvalidData, Problem
 from gts_async.gts.datafiles import MAX_LINE, MAX_PROBLEMS, FileKind, FileReport, check_lines, compare

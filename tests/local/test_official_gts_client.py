@@ -356,7 +356,8 @@ def test_a_whole_journey_with_an_engine_that_really_trains(tmp_path: Path) -> No
             seen = followed(client, "tnews")
             assert seen[-1]["message"] == "Train Success"
             assert 0.2 < seen[-1]["test_acc"] <= 1
-            assert [status["ret_code"] for status in seen] == [0, 1, 2]
+            # Between two looks the training itself may be over.
+            assert [status["ret_code"] for status in seen] in ([0, 1, 2], [0, 2])
             assert client.start_inference("tnews")["ret_code"] == 200
             result = client.inference("tnews", sample_rows(5))["result"]
             assert len(result["predictions"]) == 5

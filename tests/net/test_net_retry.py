@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gts_async import InvalidArgument, RetryPolicy
 from gts_async._net.retry import RetryBudget

@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gts_async._errors import UnexpectedAnswer
 from gts_async.sxwl.callbacks import Callback, read_callback

@@ -6,8 +6,7 @@ import pickle
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gts_async._errors import InvalidArgument, WrongType
 from gts_async.sxwl.values import Environment, GpuType, JobInfo, JobListing, JobSpec, JobStatus, JobType, StopType
