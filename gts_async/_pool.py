@@ -29,9 +29,9 @@ class _Member:
 class InferencePool(Predicting):
     """Several engines that serve the same model: ``async with InferencePool([a.serve(), b.serve()]) as inference``.
 
-    Each request goes to the engine with the fewest in flight, or the fewest so far. One that does not answer rests for some seconds while
-    its samples are sent to the others, and is tried again then; one whose slot was taken is asked no more. Raises what
-    the last engine raised when none is left.
+    Each request goes to the engine with the fewest in flight, or the fewest so far. One that does not answer rests for
+    some seconds while its samples are sent to the others, and is tried again then; one whose slot was taken is asked
+    no more. Raises what the last engine raised when none is left.
     """
 
     def __init__(self, sessions: Iterable[InferenceSession]) -> None:

@@ -316,36 +316,40 @@ def _judged(final: TaskInfo, watch: Watch[TaskInfo]) -> TaskInfo:
 async def _stop(engine: Engine, task_id: str, progress: RunProgress | None, timeout: float | None) -> None:
     """Ask until the stop took: the engine refuses it until the training's process is up, and starts it all the same."""
     clock = engine.clock
+    give_up = clock.now() + START_GRACE
     while True:
         try:
             await engine.exchange.send(calls.stop_training(task_id), timeout=timeout)
-        except WrongState as error:
-            look = await _looked(engine, task_id)
-            if look is not None and look.status is TaskStatus.STOPPED and (progress is None or progress.has_begun):
+        except WrongState as refused:
+            if await _is_stopped(engine, task_id, progress, refused):
                 return
-            if progress is not None and look is not None:
-                progress.see(look, clock.now())
-            is_starting = (
-                progress is not None and progress.final is None and clock.now() - progress.started_at < START_GRACE
-            )
-            if not is_starting and (look is None or look.status is not TaskStatus.TRAINING):
+            if clock.now() > give_up:
                 raise
-            if progress is not None and progress.final is not None:
-                raise WrongState(
-                    f"{task_id}: the training has ended already: {progress.final.status.name.lower()}",
-                    call=error.call,
-                    code=error.code,
-                    message=error.message,
-                ) from error
         else:
             engine.hub.bell(task_id).ring()
             return
         await clock.sleep(STOP_PAUSE)
 
 
-async def _looked(engine: Engine, task_id: str) -> TaskInfo | None:
-    """Look at the task; None if it answers 500."""
+async def _is_stopped(engine: Engine, task_id: str, progress: RunProgress | None, refused: WrongState) -> bool:
+    """Tell what a refused stop means: True if the training is stopped already, False if it may still come up.
+
+    Raises WrongState if there is nothing to stop.
+    """
+    look: TaskInfo | ServerFailed
     try:
-        return await engine.exchange.send(calls.task_status(task_id))
-    except ServerFailed:
-        return None
+        look = await engine.exchange.send(calls.task_status(task_id))
+    except ServerFailed as error:
+        look = error
+    if progress is None:
+        status = None if isinstance(look, ServerFailed) else look.status
+        if status not in (TaskStatus.STOPPED, TaskStatus.TRAINING):
+            raise refused
+        return status is TaskStatus.STOPPED
+    progress.see(look, engine.clock.now())
+    if progress.final is None:
+        return False
+    if progress.final.status is not TaskStatus.STOPPED:
+        ended = progress.final.status.name.lower()
+        raise WrongState(f"{task_id}: the training has {ended} already", call="stop_training") from refused
+    return True

@@ -35,9 +35,10 @@ from gts_async import AsyncSession, Job, JobSpec, Task, TrainingRun, _errors
 from gts_async._net.settings import ENVIRONMENT, from_files
 from gts_async.cli.app import app
 from gts_async.cli.exits import Exit
-from gts_async.emulator.scripted import Script
+from gts_async.emulator.engine import Engine
+from gts_async.emulator.scripted import MemoryFiles, Script, ScriptedTrainer
 from gts_async.local.sample import sample_rows, write_sample
-from gts_async.testing import faults, plugin
+from gts_async.testing import EmulatorTransport, faults, plugin
 
 ROOT = Path(__file__).parent.parent
 TWINS = ("README.md", "README.zh.md")
@@ -48,8 +49,6 @@ NOT_RUN = 0
 LANGUAGES = {"python", "sh", "text", "toml"}
 OTHER_COMMANDS = {"python", "export", "bash", "ruff", "mypy", "pyright", "lint-imports"}
 """First words in shell blocks besides our own command; each is a tool that the page tells how to get."""
-
-FILES = ("train", "val", "test", "label")
 
 
 @attrs.frozen(kw_only=True)
@@ -141,9 +140,10 @@ class Scene:
     async def make_task(self) -> Task:
         """Give a task that has been trained."""
         await self.make_data_files()
-        task = await (await self.make_session()).create_task(
-            "news", task_type="classification", engine_type="qiankunding"
-        )
+        return await self._task_of(await self.make_session())
+
+    async def _task_of(self, session: AsyncSession) -> Task:
+        task = await session.create_task("news", task_type="classification", engine_type="qiankunding")
         await task.upload("train.json", "dev.json", "test.json", "labels.json")
         await (await self._train(task))
         return task
@@ -160,6 +160,16 @@ class Scene:
         return await task.train(
             train_data="train.json", val_data="dev.json", test_data="test.json", label_data="labels.json"
         )
+
+    async def make_tasks(self) -> list[Task]:
+        """Give two tasks that have learned the same, on two engines."""
+        return [await self.make_task(), await self._task_of(self._second_session())]
+
+    def _second_session(self) -> AsyncSession:
+        clock = self.request.getfixturevalue("gts_clock")
+        servers = {"http://other.test": Engine(MemoryFiles(), ScriptedTrainer())}
+        transport = EmulatorTransport(servers, lambda: clock.wall().timestamp())
+        return AsyncSession(engine="http://other.test", transport=transport, clock=clock)
 
     async def make_samples(self) -> list[dict[str, str]]:
         return sample_rows(200)

@@ -157,6 +157,26 @@ async def test_a_stop_with_nothing_in_training_is_a_wrong_state(task):
         await run.stop()
 
 
+async def test_a_stop_of_a_run_that_ended_unwatched_says_how_it_ended(task, gts_clock):
+    run = await task.train(**FILES)
+    await gts_clock.sleep(60)
+    with pytest.raises(WrongState, match="succeeded already"):
+        await run.stop()
+    assert gts_clock.now() < 70
+
+
+async def test_a_stop_whose_answer_was_lost_took_all_the_same(task, gts_trainer, gts_faults):
+    gts_trainer.plan(Script(training=1000.0))
+    run = await task.train(**FILES)
+    async for change in run.watch():
+        if change.status is TaskStatus.TRAINING:
+            break
+    gts_faults.append(faults.cut("stop_train"))
+    await run.stop()
+    with pytest.raises(WorkStopped):
+        await run
+
+
 async def test_a_stop_of_a_training_whose_process_is_gone_says_so(task, gts_trainer):
     gts_trainer.plan(Script(outcome=Stage.DIED))
     run = await task.train(**FILES)

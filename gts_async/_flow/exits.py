@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 
 from gts_async._errors import GtsAsyncError, InvalidArgument
 from gts_async._flow.shield import finished
+from gts_async._flow.spans import wait_span
 from gts_async._flow.watch import Look, Watch
 
 L = TypeVar("L", bound=Look)
@@ -28,7 +29,8 @@ async def settled(watch: Watch[L], stop: Callable[[], Coroutine[Any, Any, None]]
     if on_exit not in ("detach", "stop"):
         raise InvalidArgument("on_exit", f"there is no {on_exit!r}", "use 'detach' or 'stop'")
     try:
-        return await watch.settled()
+        with wait_span(watch):
+            return await watch.settled()
     except BaseException as error:
         if on_exit == "stop":
             try:
