@@ -19,13 +19,13 @@ how often we look, the loop, what watches share        ``_flow/schedule.py`` ``_
 what is tried again, how long we wait                  ``_net/exchange.py`` ``_net/retry.py``; a call's `is_repeatable`
 connections, limits, cancellation                      ``_net/slots.py``
 timeouts, URLs, settings, tokens                       ``_net/config.py`` ``_net/settings.py`` ``_net/secret.py``
-many items at once, batches                            ``_flow/fanout.py`` ``_flow/batching.py``
+many items at once, batches, many waits                ``_flow/fanout.py`` ``_flow/batching.py`` ``_flow/many.py``
 uploads, downloads, unzip                              ``_files/upload.py`` ``_files/download.py`` ``_files/archive.py``
 what a valid training file is                          ``gts/datafiles.py``
 an error and when it is raised                         ``_errors.py``
 old and new SXWL servers                               ``sxwl/dialects.py``
 one engine asked, or several, about samples            ``_predicting.py`` ``_inference.py`` ``_pool.py``
-what survives a crash                                  ``_journal.py``
+how jobs are submitted, what survives a crash          ``_submission.py`` ``_journal.py``
 callbacks                                              ``callbacks.py``
 the fake servers, the real local ones                  ``emulator/`` ``local/``
 faults, fake clock, fixtures                           ``testing/``

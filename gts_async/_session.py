@@ -16,25 +16,19 @@ import msgspec
 
 from gts_async._errors import (
     AlreadyExists,
-    GtsAsyncError,
     InvalidArgument,
     MisuseError,
     NotFound,
     NotSent,
     OutcomeUnknown,
-    ServiceError,
-    Unauthorized,
     WorkError,
-    WorkFailed,
-    WorkStopped,
-    WrongType,
 )
 from gts_async._flow.clock import Clock, SystemClock
-from gts_async._flow.fanout import FanOut, Outcome
+from gts_async._flow.fanout import FanOut
 from gts_async._flow.hub import Hub
+from gts_async._flow.many import as_finished, wait_all
 from gts_async._flow.schedule import CLOUD_BOUNDS, ENGINE_BOUNDS, Schedule
 from gts_async._job import Cloud, Job, JobToken
-from gts_async._journal import Intent, Journal
 from gts_async._net.client import USER_AGENT, Client, Roots, Transport, client_over, slot_client
 from gts_async._net.config import Limits, Timeouts
 from gts_async._net.events import Hook
@@ -42,6 +36,7 @@ from gts_async._net.exchange import Exchange, Line
 from gts_async._net.retry import RetryBudget, RetryPolicy
 from gts_async._net.secret import AskForToken
 from gts_async._net.settings import Settings
+from gts_async._submission import check_spec, submit, submit_many
 from gts_async._task import Engine, RunToken, Task, TrainingRun
 from gts_async.gts import calls as gts_calls
 from gts_async.gts.values import TaskInfo, TaskStatus, TaskType, check_name, check_pipeline
@@ -238,22 +233,12 @@ class AsyncSession:
         """Submit a job and give its handle.
 
         It is sent again only if it surely did not arrive. Raises OutcomeUnknown if its answer was lost (`intent` holds
-        the spec), QuotaExceeded, InvalidData, Unauthorized.
+        the spec), QuotaExceeded, InvalidData, Unauthorized. Warns of what the cloud would silently do with the spec.
         """
-        _check_spec(spec)
+        check_spec(spec)
         for text in spec.warnings(self._cloud.dialect.name):
             warnings.warn(text, UserWarning, stacklevel=2)
-        return await self._submit(spec, timeout)
-
-    async def _submit(self, spec: JobSpec, timeout: float | None = None) -> Job:
-        try:
-            job_id = await self._cloud.exchange.send(sxwl_calls.create_job(self._cloud.dialect, spec), timeout=timeout)
-        except OutcomeUnknown as error:
-            error.intent = Intent("", spec)
-            raise
-        if spec.callback_url is not None:
-            self._hub.join(spec.callback_url, job_id)
-        return Job(job_id, is_known=True, cloud=self._cloud)
+        return await submit(self._cloud, spec, timeout=timeout)
 
     def submit_many(
         self,
@@ -269,43 +254,7 @@ class AsyncSession:
         `journal` (a file's path) every intent is on disk before it is sent: a run that was killed goes on where it was,
         and what may have been submitted is never submitted again.
         """
-        book = Journal(journal) if journal is not None else None
-
-        async def work(spec: JobSpec) -> list[Outcome[JobSpec, Job]]:
-            try:
-                _check_spec(spec)
-                job = await self._submit(spec) if book is None else await self._submit_once(spec, book)
-            except Unauthorized:
-                raise
-            except GtsAsyncError as error:
-                return [Outcome(spec, error=error)]
-            return [Outcome(spec, job)]
-
-        return FanOut(
-            work,
-            specs,
-            max_at_once=max_at_once,
-            max_per_second=max_per_second,
-            clock=self._clock,
-            closing=book.aclose if book is not None else None,
-        )
-
-    async def _submit_once(self, spec: JobSpec, book: Journal) -> Job:
-        """Submit unless the journal has it already; the intent stays there only if it may have been carried out."""
-        key = book.key(spec)
-        job_id = await book.begin(key, spec)
-        if job_id is not None:
-            return self.job(job_id)
-        try:
-            job = await self._submit(spec)
-        except OutcomeUnknown as error:
-            error.intent = Intent(key, spec)
-            raise
-        except (NotSent, ServiceError):
-            await book.undone(key)
-            raise
-        await book.done(key, job.id)
-        return job
+        return submit_many(self._cloud, specs, max_at_once=max_at_once, max_per_second=max_per_second, journal=journal)
 
     def job(self, job_id: str) -> Job:
         """Give the handle of a job, without any I/O.
@@ -337,18 +286,7 @@ class AsyncSession:
         An outcome's value is the final look; work that did not end well has its WorkError as `error` (with the look in
         `.last_look`). `deadline` in seconds, for all together.
         """
-        every = list(handles)
-        until = self._clock.now() + deadline if deadline is not None else None
-
-        async def work(handle: Handle) -> list[Outcome[Handle, TaskInfo | JobInfo]]:
-            left = None if until is None else max(until - self._clock.now(), 1e-6)
-            try:
-                look: TaskInfo | JobInfo = await handle.wait(deadline=left)
-            except (WorkError, NotFound) as error:
-                return [Outcome(handle, error=error)]
-            return [Outcome(handle, look)]
-
-        return FanOut(work, every, max_at_once=max(1, len(every)), max_ahead=len(every) + 1, clock=self._clock)
+        return as_finished(handles, self._clock, deadline=deadline)
 
     async def wait_all(
         self, handles: Iterable[Handle], *, deadline: float | None = None
@@ -358,13 +296,7 @@ class AsyncSession:
         Work that failed or was stopped has a final look as well; for work that was lost, stalled or not settled within
         `deadline` seconds the error itself stands in its place.
         """
-        every = list(handles)
-        finals: dict[int, TaskInfo | JobInfo | WorkError | NotFound] = {}
-        numbers = {id(handle): number for number, handle in enumerate(every)}
-        async with self.as_finished(every, deadline=deadline) as outcomes:
-            async for outcome in outcomes:
-                finals[numbers[id(outcome.item)]] = _final(outcome)
-        return [finals[number] for number in range(len(every))]
+        return await wait_all(handles, self._clock, deadline=deadline)
 
     def resume(self, token: str) -> TrainingRun | Job:
         """Give the run or job that `token()` was asked of, in this or another process; no I/O."""
@@ -440,17 +372,3 @@ class AsyncSession:
             given = self._transport
             self._store = client_over(given) if given is not None else slot_client(self._limits, self._roots)
         return self._store
-
-
-def _check_spec(spec: object) -> None:
-    if not isinstance(spec, JobSpec):
-        raise WrongType("spec", f"must be a JobSpec, not {type(spec).__name__}", "JobSpec(gpu_type=…, image_path=…)")
-
-
-def _final(outcome: Outcome[Any, TaskInfo | JobInfo]) -> TaskInfo | JobInfo | WorkError | NotFound:
-    """Give the look that settled the work, however it ended, or the error that stands in its place."""
-    error = outcome.error
-    if isinstance(error, (WorkFailed, WorkStopped)):
-        look: TaskInfo | JobInfo = error.last_look
-        return look
-    return error if isinstance(error, (WorkError, NotFound)) else outcome.unwrap()

@@ -78,7 +78,7 @@ def launch(
     engine: Annotated[str | None, GLOBAL] = None,
     cloud: Annotated[str | None, GLOBAL] = None,
     dialect: Annotated[Literal["2023-12", "2024-04"] | None, GLOBAL] = None,
-    token_file: Annotated[str | None, GLOBAL] = None,
+    token_file: Annotated[str | None, GLOBAL, Parameter(allow_leading_hyphen=True)] = None,
     allow_insecure_http: Annotated[Flag, GLOBAL] = False,
     as_json: Annotated[Flag, GLOBAL, Parameter(name="--json")] = False,
 ) -> int:

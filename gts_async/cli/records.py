@@ -76,7 +76,8 @@ def result_record(result: Result) -> dict[str, object]:
 
 def listing_record(listing: JobListing) -> dict[str, object]:
     """Give what JSON says of a job in a listing."""
-    return {**look_record(listing.id, listing.info), "mark": listing.mark}
+    info = listing.info
+    return {"id": listing.id, "status": word(info), "word": info.word, "mark": listing.mark}
 
 
 def gpu_text(gpu: GpuType) -> str:

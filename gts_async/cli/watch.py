@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
+from gts_async._errors import InvalidArgument
 from gts_async.cli.following import follow
 from gts_async.cli.options import Flag, Given
 
@@ -42,5 +43,8 @@ async def watch(
 
 def _handle(session: "AsyncSession", text: str, *, is_task: bool) -> "TrainingRun | Task | Job":
     if text.startswith("{"):
-        return session.resume(text)
+        try:
+            return session.resume(text)
+        except InvalidArgument as error:
+            raise InvalidArgument("token_or_id", error.problem, "quote the text as it was printed") from error
     return session.job(text) if JOB_ID.fullmatch(text) and not is_task else session.task(text)

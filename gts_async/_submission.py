@@ -1,0 +1,79 @@
+"""Submission: how jobs are submitted, one or many, so that none is ever submitted twice.
+
+What a job is asked to be is in ``sxwl/values.py``; what is kept on disk in ``_journal.py``.
+"""
+
+from collections.abc import AsyncIterable, Iterable
+from os import PathLike
+
+from gts_async._errors import GtsAsyncError, NotSent, OutcomeUnknown, ServiceError, Unauthorized, WrongType
+from gts_async._flow.fanout import FanOut, Outcome
+from gts_async._job import Cloud, Job
+from gts_async._journal import Intent, Journal
+from gts_async.sxwl import calls
+from gts_async.sxwl.values import JobSpec
+
+
+def check_spec(spec: object) -> None:
+    """Raise WrongType unless `spec` is a JobSpec."""
+    if not isinstance(spec, JobSpec):
+        raise WrongType("spec", f"must be a JobSpec, not {type(spec).__name__}", "JobSpec(gpu_type=…, image_path=…)")
+
+
+async def submit(cloud: Cloud, spec: JobSpec, *, timeout: float | None = None, key: str = "") -> Job:
+    """Submit a job; OutcomeUnknown carries the intent, with its `key` in the journal if there is one."""
+    try:
+        job_id = await cloud.exchange.send(calls.create_job(cloud.dialect, spec), timeout=timeout)
+    except OutcomeUnknown as error:
+        error.intent = Intent(key, spec)
+        raise
+    if spec.callback_url is not None:
+        cloud.hub.join(spec.callback_url, job_id)
+    return Job(job_id, is_known=True, cloud=cloud)
+
+
+def submit_many(
+    cloud: Cloud,
+    specs: Iterable[JobSpec] | AsyncIterable[JobSpec],
+    *,
+    max_at_once: int,
+    max_per_second: float | None,
+    journal: str | PathLike[str] | None,
+) -> FanOut[JobSpec, JobSpec, Job]:
+    """Give the fan-out behind ``session.submit_many``."""
+    book = Journal(journal) if journal is not None else None
+
+    async def work(spec: JobSpec) -> list[Outcome[JobSpec, Job]]:
+        try:
+            check_spec(spec)
+            job = await submit(cloud, spec) if book is None else await _submit_once(cloud, spec, book)
+        except Unauthorized:
+            # The next spec would meet it too: the whole batch ends.
+            raise
+        except GtsAsyncError as error:
+            return [Outcome(spec, error=error)]
+        return [Outcome(spec, job)]
+
+    return FanOut(
+        work,
+        specs,
+        max_at_once=max_at_once,
+        max_per_second=max_per_second,
+        clock=cloud.clock,
+        closing=book.aclose if book is not None else None,
+    )
+
+
+async def _submit_once(cloud: Cloud, spec: JobSpec, book: Journal) -> Job:
+    """Submit unless the journal has it already; the intent stays there only if it may have been carried out."""
+    key = book.key(spec)
+    job_id = await book.begin(key, spec)
+    if job_id is not None:
+        return Job(job_id, is_known=True, cloud=cloud)
+    try:
+        job = await submit(cloud, spec, key=key)
+    except (NotSent, ServiceError):
+        await book.undone(key)
+        raise
+    await book.done(key, job.id)
+    return job
