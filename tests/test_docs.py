@@ -8,7 +8,7 @@ needs:
   ``embedded_cloud`` are put into the environment too.
 - ``<!-- not run: why -->``: it cannot be run. `NOT_RUN` counts these.
 
-A block of ``text`` right after is what it prints; with ``<!-- figures vary -->`` figures may differ, and whether a
+A block of ``text`` that comes next is what it prints; with ``<!-- figures vary -->`` figures may differ, and whether a
 stage was seen. The Chinese twin has the
 same blocks as the README, comments aside, so running the README's runs both.
 """
@@ -31,7 +31,7 @@ import pytest
 from cyclopts import CycloptsError
 
 import gts_async
-from gts_async import AsyncSession, Job, JobSpec, Task, TrainingRun, _errors
+from gts_async import AsyncSession, JobSpec, Task, TrainingRun, _errors
 from gts_async._net.settings import ENVIRONMENT, from_files
 from gts_async.cli.app import app
 from gts_async.cli.exits import Exit
@@ -180,9 +180,6 @@ class Scene:
     async def make_specs(self) -> list[JobSpec]:
         return [attrs.evolve(await self.make_spec(), env={"SEED": str(seed)}) for seed in range(3)]
 
-    async def make_job(self) -> Job:
-        return await (await self.make_session()).submit(await self.make_spec())
-
     async def make_lost_answer(self) -> None:
         """Let the answer to the next submit be lost."""
         self.request.getfixturevalue("gts_faults").append(faults.cut("/userJob"))
@@ -262,11 +259,7 @@ def test_example_tests_pass(block: Block) -> None:
 def test_no_block_is_left_out() -> None:
     assert {block.language for block in RUN} <= LANGUAGES
     kinds = [block.kind for block in PYTHON]
-    assert {kind: kinds.count(kind) > 0 for kind in ("fragment", "program", "tests")} == {
-        "fragment": True,
-        "program": True,
-        "tests": True,
-    }
+    assert {"fragment", "program", "tests"} <= set(kinds)
     assert kinds.count("not run") == NOT_RUN
 
 

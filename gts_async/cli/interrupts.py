@@ -11,9 +11,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(main: Coroutine[Any, Any, int], *, ends: Mapping[int, int] | None = None) -> int:
-    """Give the exit code of `main`, or of the first signal that ended it (130, unless `ends` says otherwise).
+    """Give the exit code of `main`, or of the signal that ended it (130, unless `ends` says otherwise).
 
-    Further signals do nothing: every clean-up is bounded, and a second Ctrl-C must not cut it short.
+    Further signals do nothing, for every clean-up is bounded and must not be cut short; SIGINT stays ignored after a
+    signal, since the process is on its way out.
     """
     return asyncio.run(_interruptible(main, ends or {}))
 
@@ -34,5 +35,7 @@ async def _interruptible(main: Coroutine[Any, Any, int], ends: Mapping[int, int]
             loop.add_signal_handler(number, stop, number)
     await asyncio.wait([task])
     if task.cancelled() and caught:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         return ends.get(caught[0], Exit.INTERRUPTED)
     return task.result()

@@ -17,6 +17,7 @@ from gts_async import (
     Event,
     Extraction,
     GpuType,
+    InferencePool,
     InferenceSession,
     InferenceStats,
     InvalidData,
@@ -128,7 +129,12 @@ async def inference(task: Task, samples: AsyncIterator[Mapping[str, Any]]) -> No
                 assert_type(outcome.value, Prediction | Extraction | Summary | None)
                 assert_type(outcome.unwrap(), Prediction | Extraction | Summary)
                 assert_type(outcome.error, Exception | None)
+    async with InferencePool([task.serve(), task.serve()]) as pool:
+        assert_type(pool, InferencePool)
+        assert_type(pool.sessions, tuple[InferenceSession, ...])
+        assert_type(await pool.predict_one({"content": "…"}), Prediction | Extraction | Summary)
     await task.serve().predict("…")  # type: ignore[arg-type]
+    InferencePool([task])  # type: ignore[list-item]
 
 
 async def jobs(session: AsyncSession) -> None:

@@ -1,0 +1,1 @@
+"""Side-by-side comparisons; each module answers one question: ``python -m benchmarks.NAME``."""
