@@ -7,7 +7,7 @@
     │   ├── NotSent                 nothing reached the server: safe to try again
     │   ├── OutcomeUnknown          it may or may not have happened: .intent to settle it later
     │   │   └── TimedOut              also TimeoutError: no answer within the call's time
-    │   └── ServerFailed            the server answered 5xx to a call that may be repeated: .status .body
+    │   └── ServerFailed            the server answered 5xx, and that is all that is known: .status .body
     ├── UnexpectedAnswer          the server broke its own protocol: .call .problem .body
     ├── ServiceError              the server understood and refused: .call .code .message
     │   ├── NotFound
@@ -200,13 +200,19 @@ class RateLimited(ServiceError):
 
 
 class WorkError(GtsAsyncError):
-    """Watched work did not end well; `handle` picks it up again, `history` holds its transitions."""
+    """Watched work did not end well; `handle` picks it up again, `history` holds its transitions.
+
+    A pickled error travels without its handle, which belongs to a session: take ``error.handle.token()`` along.
+    """
 
     def __init__(self, text: str = "", *, handle: Any = None, last_look: Any = None, history: tuple[Any, ...] = ()):
         super().__init__(text)
         self.handle = handle
         self.last_look = last_look
         self.history = history
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {**self.__dict__, "handle": None}
 
 
 class WorkFailed(WorkError):

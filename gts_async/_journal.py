@@ -61,13 +61,16 @@ class Database:
         # Created by us so that nobody else can read it: specs may hold what is nobody else's business.
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, self._version):
+        try:
+            found = connection.execute("PRAGMA user_version").fetchone()[0]
+            if found not in (0, self._version):
+                raise FileError(f"{self.path}: is another kind of file (version {found})", path=str(self.path))
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(f"BEGIN; {self._schema}; PRAGMA user_version={self._version}; COMMIT")
+        except BaseException:
             connection.close()
-            raise FileError(f"{self.path}: is another kind of file (version {found})", path=str(self.path))
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(f"BEGIN; {self._schema}; PRAGMA user_version={self._version}; COMMIT")
+            raise
         return connection
 
     async def aclose(self) -> None:

@@ -3,6 +3,7 @@
 What a job is asked to be is in ``sxwl/values.py``; what is kept on disk in ``_journal.py``.
 """
 
+import logging
 from collections.abc import AsyncIterable, Iterable
 from os import PathLike
 
@@ -12,6 +13,8 @@ from gts_async._job import Cloud, Job
 from gts_async._journal import Intent, Journal
 from gts_async.sxwl import calls
 from gts_async.sxwl.values import JobSpec
+
+log = logging.getLogger("gts_async")
 
 
 def check_spec(spec: object) -> None:
@@ -42,10 +45,14 @@ def submit_many(
 ) -> FanOut[JobSpec, JobSpec, Job]:
     """Give the fan-out behind ``session.submit_many``."""
     book = Journal(journal) if journal is not None else None
+    warned: set[str] = set()
 
     async def work(spec: JobSpec) -> list[Outcome[JobSpec, Job]]:
         try:
             check_spec(spec)
+            for text in {*spec.warnings(cloud.dialect.name)} - warned:
+                warned.add(text)
+                log.warning("submit_many: %s", text)
             job = await submit(cloud, spec) if book is None else await _submit_once(cloud, spec, book)
         except Unauthorized:
             # The next spec would meet it too: the whole batch ends.

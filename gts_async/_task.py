@@ -14,6 +14,7 @@ from gts_async._errors import (
     NotFound,
     OutcomeUnknown,
     ServerFailed,
+    UploadRejected,
     WorkFailed,
     WorkStopped,
     WrongState,
@@ -73,7 +74,7 @@ class Task:
 
         With `check`, the files are read first and InvalidData lists every line that the training would stumble over
         (only if the task's types are known). `progress` is called with the bytes sent and, at the end, acknowledged.
-        Raises InvalidArgument, FileMissing and NotFound.
+        Raises InvalidArgument, FileMissing, NotFound and UploadRejected.
         """
         files = [FilePart(Path(path).name, os.fspath(path)) for path in paths]
         call = calls.upload(self.id, files)
@@ -86,7 +87,13 @@ class Task:
             sent.append(stream.length)
             return stream
 
-        await self._engine.exchange.send(call, timeout=timeout, open_body=opened)
+        try:
+            await self._engine.exchange.send(call, timeout=timeout, open_body=opened)
+        except ServerFailed as error:
+            if error.status != 500:
+                raise
+            names = ", ".join(file.name for file in files)
+            raise UploadRejected(f"{self.id}: the engine could not store {names}", path=files[0].path) from error
         if progress is not None:
             progress(Progress(files[-1].name, sent[-1], sent[-1], is_acknowledged=True))
 

@@ -9,8 +9,7 @@ needs:
 - ``<!-- not run: why -->``: it cannot be run. `NOT_RUN` counts these.
 
 A block of ``text`` that comes next is what it prints; with ``<!-- figures vary -->`` figures may differ, and whether a
-stage was seen. The Chinese twin has the
-same blocks as the README, comments aside, so running the README's runs both.
+stage was seen. The Chinese twin has the same blocks as the README, comments aside, so running the README's runs both.
 """
 
 import ast

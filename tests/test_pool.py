@@ -103,5 +103,8 @@ async def test_misuse_is_refused(engines):
         InferencePool([])
     with pytest.raises(WrongType, match="sessions"):
         InferencePool(tasks)
+    with pytest.raises(InvalidArgument, match="two on one engine"):
+        async with InferencePool([tasks[0].serve(), tasks[0].serve()]):
+            pass
     with pytest.raises(MisuseError, match="async with"):
         await InferencePool([tasks[0].serve()]).predict([{"content": "x"}])

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import attrs
@@ -188,7 +189,7 @@ VALUES = {
     "problem": "$.tasks[2] is a number",
     "code": -101,
     "message": "the server's own words",
-    "handle": "what picks it up",
+    "handle": None,
     "last_look": LOOK,
     "history": (Transition(None, LOOK.status, LOOK, FakeClock().wall(), 1.5, is_final=True),),
     "path": "train.json",
@@ -223,6 +224,12 @@ def test_an_error_survives_a_pickle(name: str) -> None:
     assert type(again) is type(error)
     assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
     assert [a for a in drawn_tree()[name].attributes if getattr(again, a) != getattr(error, a)] == []
+
+
+def test_a_pickled_work_error_leaves_its_handle_behind_because_that_belongs_to_a_session() -> None:
+    error = filled(error_classes()["DeadlineExceeded"])
+    error.handle = threading.Lock()  # like a session, it cannot be pickled
+    assert pickle.loads(pickle.dumps(error)).handle is None
 
 
 # What importing costs, and what is missing without the extras

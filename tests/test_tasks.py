@@ -17,6 +17,7 @@ from gts_async import (
     OutcomeUnknown,
     ServerFailed,
     TaskStatus,
+    UploadRejected,
     WorkFailed,
     WorkLost,
     WorkStalled,
@@ -363,6 +364,20 @@ async def test_a_file_with_errors_is_not_uploaded_and_all_of_them_are_listed(gts
         await task.upload(bad)
     assert {problem.line for problem in caught.value.problems} >= {1, 2, 3, 4}
     assert gts_faults[0].times == 100
+
+
+async def test_an_upload_that_the_engine_cannot_store_is_rejected(task, data, gts_faults):
+    gts_faults.append(faults.status(500, b"Internal Server Error", "upfiles"))
+    with pytest.raises(UploadRejected, match="could not store") as caught:
+        await task.upload(*data)
+    assert isinstance(caught.value.__cause__, ServerFailed)
+
+
+async def test_an_upload_tells_what_was_sent_and_at_the_end_that_it_arrived(task, data):
+    told = []
+    await task.upload(*data, progress=told.append)
+    assert [state.is_acknowledged for state in told] == [False] * (len(told) - 1) + [True]
+    assert told[-1].done == told[-1].total == told[-2].done
 
 
 async def test_a_missing_file_is_named(task, tmp_path):

@@ -29,16 +29,17 @@ async def demo(
     folder = _made(directory)
     show = options.show
     try:
-        with show.live("starting an engine and a cloud") as update:
-            report = Report(show, update)
-            await _everything(folder, report)
-            update("cleaning up")
+        try:
+            with show.live("starting an engine and a cloud") as update:
+                report = Report(show, update)
+                await _everything(folder, report)
+                update("cleaning up")
+        finally:
+            if not keep:
+                _remove(folder)
     except asyncio.CancelledError:
-        show.talk("interrupted; everything is cleaned up" + (f" but {folder}" if keep else ""))
+        show.talk(f"interrupted; all is stopped, and {folder} is kept" if keep else "interrupted; all is cleaned up")
         raise
-    finally:
-        if not keep:
-            _remove(folder)
     report.check("clean-up", keep or not folder.exists(), f"{folder} could not be removed")
     code = report.summary()
     if keep:

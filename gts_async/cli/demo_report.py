@@ -1,6 +1,7 @@
 """The demo's report: a line for each step with its time, the checks that did not hold, and the summary."""
 
 import time
+from collections.abc import Sequence
 
 import attrs
 
@@ -33,11 +34,13 @@ class Report:
         self._show = show
         self._began = time.monotonic()
 
-    def step(self, name: str, text: str, style: str = "", **details: object) -> None:
-        """Tell that something was done."""
+    def step(self, name: str, text: str, style: str = "", *, more: Sequence[str] = (), **details: object) -> None:
+        """Tell that something was done; `more` are lines for people, `details` go into the record only."""
         at = time.monotonic() - self._began
         record = {"at": round(at, 3), "step": name, "text": text, **details}
-        self._show.data(record, f"{at:5.1f} s  {name:<10}  {text}", style)
+        self._show.data(
+            record, "\n".join((f"{at:5.1f} s  {name:<10}  {text}", *(f"{'':21}{line}" for line in more))), style
+        )
 
     def check(self, name: str, holds: bool, text: str) -> None:
         """Note a check; only one that does not hold is told: `text` says what was seen."""
@@ -53,17 +56,16 @@ class Report:
     def summary(self) -> Exit:
         """Tell how it went, and give the exit code: OK only if every check held."""
         facts = self.facts
-        verdict = f"{len(self.failed)} of {self.checks} checks FAILED: {', '.join(self.failed)}"
-        style = "bold red"
-        if not self.failed:
-            verdict, style = f"all {self.checks} checks held", "bold green"
-        lines = (
-            verdict,
+        rate, accuracy = f"{facts.predictions_per_second:.0f} a second", f"accuracy {facts.accuracy:.3f}"
+        more = (
             f"{facts.transitions} transitions seen",
-            f"{facts.predictions} predictions, {facts.predictions_per_second:.0f} a second, "
-            f"accuracy {facts.accuracy:.3f}",
+            f"{facts.predictions} predictions, {rate}, {accuracy}",
             f"{facts.jobs} jobs succeeded, {facts.callbacks} callbacks received, {facts.models} models checked",
         )
-        text = f"\n{'':21}".join(lines)
-        self.step("summary", text, style, is_ok=not self.failed, checks=self.checks, **attrs.asdict(facts))
+        verdict, style = f"all {self.checks} checks held", "bold green"
+        if self.failed:
+            verdict = f"{len(self.failed)} of {self.checks} checks FAILED: {', '.join(self.failed)}"
+            style = "bold red"
+        details = attrs.asdict(facts)
+        self.step("summary", verdict, style, more=more, is_ok=not self.failed, checks=self.checks, **details)
         return Exit.FAILED if self.failed else Exit.OK

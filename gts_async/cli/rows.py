@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from gts_async._errors import FileMissing, InvalidArgument
 from gts_async.cli.options import STDIN
 
+STDIN_DESCRIPTOR = 0
 CHUNK = 1 << 16
 MAX_LINE = 8 << 20
 """Bytes of one row."""
@@ -45,7 +45,7 @@ class RowFile:
 
 def _opened(source: str) -> int:
     if source == STDIN:
-        return sys.stdin.fileno()
+        return STDIN_DESCRIPTOR
     try:
         return os.open(Path(source), os.O_RDONLY)
     except FileNotFoundError as error:
@@ -72,6 +72,8 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
         if len(rest) > MAX_LINE:
             raise InvalidArgument("source", f"has a line of more than {MAX_LINE} bytes", "put each sample on its own")
     yield rest
+    if descriptor != STDIN_DESCRIPTOR:
+        os.close(descriptor)
 
 
 async def _chunk(descriptor: int) -> bytes:

@@ -83,7 +83,7 @@ class Show:
     def _write(self, stream: TextIO, text: str, style: str = "", *, clean: bool = True) -> None:
         text = _clean(text) if clean else text
         console = self._console(stream)
-        if console is not None and clean:
+        if console is not None:
             console.print(text, style=style or None, markup=False, highlight=False, emoji=False, soft_wrap=True)
         else:
             stream.write(f"{text}\n")
