@@ -76,11 +76,18 @@ class _Run:
         """Kill the process and its children; False if it was gone."""
         with self._lock:
             # What is not reaped keeps its number, so nobody else's group can be hit.
-            if self._is_killed or self._process.poll() is not None:
+            if self._is_killed or self._is_gone():
                 return False
             os.killpg(self._process.pid, signal.SIGKILL)
             self._is_killed = True
         return True
+
+    def _is_gone(self) -> bool:
+        """Tell whether it has ended; `poll` would say no while the reaper is just about to collect it."""
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
     def wait(self, limit: float) -> None:
         """Wait until the process is gone, at most `limit` seconds."""
@@ -88,7 +95,7 @@ class _Run:
 
     def state(self) -> TrainingState:
         with self._lock:  # asked before the mark is read: what a process marks just before it ends must not be missed
-            is_alive = not self._is_killed and self._process.poll() is None
+            is_alive = not self._is_killed and not self._is_gone()
         mark = self._mark()
         if is_alive or mark.stage in _SETTLED:
             return mark
