@@ -32,12 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     try:
         from gts_async.cli.app import run_command_line
+
+        return run_command_line(arguments)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("cyclopts", "rich"):
             raise
         sys.stderr.write(f"{MissingExtra('cli', 'the gts-async command')}\n")
         return CONFIGURATION
-    return run_command_line(arguments)
 
 
 if __name__ == "__main__":

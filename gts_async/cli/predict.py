@@ -1,7 +1,7 @@
 """``gts-async predict``: serves a task's model and asks it, one line of JSON for every sample."""
 
 import time
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -82,7 +82,7 @@ class _Texts(AsyncIterable[dict[str, str]]):
         self.numbers = list(range(1, len(texts) + 1))
         self._samples = [{field: text} for text in texts]
 
-    async def __aiter__(self) -> Any:
+    async def __aiter__(self) -> AsyncIterator[dict[str, str]]:
         for sample in self._samples:
             yield sample
 

@@ -51,9 +51,11 @@ def _opened(source: str) -> int:
     except FileNotFoundError as error:
         raise FileMissing(f"{source}: there is no such file", path=source) from error
     except OSError as error:
-        raise InvalidArgument(
-            "source", f"{source} cannot be read ({error.strerror})", "name a JSON lines file"
-        ) from error
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> InvalidArgument:
+    return InvalidArgument("file", f"cannot be read ({error.strerror})", "name a JSON lines file, or - for stdin")
 
 
 def _row(line: bytes) -> Any:
@@ -70,7 +72,7 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
         for line in whole:
             yield line
         if len(rest) > MAX_LINE:
-            raise InvalidArgument("source", f"has a line of more than {MAX_LINE} bytes", "put each sample on its own")
+            raise InvalidArgument("file", f"has a line of more than {MAX_LINE} bytes", "put each sample on its own")
     yield rest
     if descriptor != STDIN_DESCRIPTOR:
         os.close(descriptor)
@@ -85,7 +87,7 @@ async def _chunk(descriptor: int) -> bytes:
         if arrived.done():
             return
         if isinstance(chunk, OSError):
-            arrived.set_exception(chunk)
+            arrived.set_exception(_unreadable(chunk))
         else:
             arrived.set_result(chunk)
 

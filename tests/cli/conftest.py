@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from gts_async.__main__ import main as run_main
 
 HOME = Path(__file__).parents[2]
 """Where the package lies, whether it is installed or not."""
@@ -26,14 +28,33 @@ def environment(folder: Path, given: Mapping[str, str] | None = None) -> dict[st
 
 
 @pytest.fixture
+def main(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``gts-async`` within this process, which is quicker; stdin is empty."""
+    for name in set(os.environ) - set(environment(tmp_path)):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def main(*arguments: str, given: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as scope:
+            for name, value in (given or {}).items():
+                scope.setenv(name, value)
+            code = run_main(arguments)
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, shown.out, shown.err)
+
+    return main
+
+
+@pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Run ``gts-async`` with the given arguments, to its end."""
 
     def run(
-        *arguments: str, given: Mapping[str, str] | None = None, text: str = ""
+        *arguments: str, given: Mapping[str, str] | None = None, text: str = "", flags: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "gts_async", *arguments],
+            [sys.executable, *flags, "-m", "gts_async", *arguments],
             input=text,
             env=environment(tmp_path, given),
             cwd=tmp_path,
