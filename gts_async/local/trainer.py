@@ -73,10 +73,10 @@ class _Run:
         self._reaper.start()
 
     def kill(self) -> bool:
-        """Kill the process and its children; False if it was gone."""
+        """Kill the process and its children; False if it was gone, or has ended its training and is on its way out."""
         with self._lock:
             # What is not reaped keeps its number, so nobody else's group can be hit.
-            if self._is_killed or self._is_gone():
+            if self._is_killed or self._is_gone() or self._mark().stage in _SETTLED:
                 return False
             os.killpg(self._process.pid, signal.SIGKILL)
             self._is_killed = True
