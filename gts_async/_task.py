@@ -61,7 +61,12 @@ class Task:
         Raises NotFound; and ServerFailed with `.status` 500 for a trained bagualu task that is not being served: the
         engine cannot answer for it (`check_task_status` reads an accuracy that no bagualu pipeline writes).
         """
-        return await self._engine.exchange.send(calls.task_status(self.id), timeout=timeout)
+        try:
+            return await self._engine.exchange.send(calls.task_status(self.id), timeout=timeout)
+        except ServerFailed as error:
+            if error.status == 500:
+                error.add_note("a trained bagualu task that is not being served answers so for ever; its run tells")
+            raise
 
     async def upload(
         self,

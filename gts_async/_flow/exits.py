@@ -1,5 +1,6 @@
 """What a wait does on its way out when the work is not settled: leave it alone, or stop it."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
@@ -31,11 +32,12 @@ async def settled(watch: Watch[L], stop: Callable[[], Coroutine[Any, Any, None]]
     try:
         with wait_span(watch):
             return await watch.settled()
-    except BaseException as error:
+    except (Exception, asyncio.CancelledError) as error:
         if on_exit == "stop":
             try:
                 await finished(stop(), within=STOP_TIME)
             except (GtsAsyncError, TimeoutError) as failure:
-                error.add_note(f"and it was not stopped: {failure}")
-                log.warning("%r: not stopped on the way out: %s", watch.handle, failure)
+                why = str(failure) or f"not within {STOP_TIME:g} s"
+                error.add_note(f"and it was not stopped: {why}")
+                log.warning("%r: not stopped on the way out: %s", watch.handle, why)
         raise

@@ -3,10 +3,12 @@
 ``async with fan_out as outcomes: async for outcome in outcomes``: leaving the block cancels what is in flight.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from itertools import count, takewhile
 from types import TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 import anyio
 import anyio.abc
@@ -14,10 +16,14 @@ import attrs
 
 from gts_async._errors import InvalidArgument, MisuseError, WrongType
 from gts_async._flow.clock import Clock, SystemClock
+from gts_async._flow.shield import finished
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 Part = TypeVar("Part")
+
+CLOSING_TIME = 10.0
+"""Seconds that `closing` may take."""
 
 
 @attrs.frozen
@@ -47,8 +53,8 @@ class FanOut(Generic[Part, Item, Value]):
     A part is one item or a batch of them; `work` turns it into the outcomes of its items. An error that `work` raises
     instead ends the fan-out: no further part is begun, those in flight are finished, and the consumer gets it after
     their outcomes; so it is with an error of the iterable itself. Parts are pulled one at a time and only while fewer
-    than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. `closing` is
-    awaited when the block is left.
+    than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. Tasks that share
+    the outcomes get each of them once. `closing` is awaited when the block is left, also by cancellation.
     """
 
     def __init__(
@@ -61,15 +67,15 @@ class FanOut(Generic[Part, Item, Value]):
         max_per_second: float | None = None,
         max_ahead: int | None = None,
         clock: Clock | None = None,
-        closing: Callable[[], Awaitable[None]] | None = None,
+        closing: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        _check_bounds(max_at_once, max_per_second)
+        _check_bounds(max_at_once, max_per_second, max_ahead)
         self._work = work
         self._parts = pulled(parts)
         self._max_at_once = max_at_once
         self._is_ordered = is_ordered
         self._spacing = 1.0 / max_per_second if max_per_second else 0.0
-        self._max_ahead = max_ahead or 4 * max_at_once
+        self._max_ahead = 4 * max_at_once if max_ahead is None else max_ahead
         self._clock = clock or SystemClock()
         self._closing = closing
         self._next_turn = float("-inf")
@@ -103,7 +109,7 @@ class FanOut(Generic[Part, Item, Value]):
             await self._group.__aexit__(None, None, None)
         finally:
             if self._closing is not None:
-                await self._closing()
+                await finished(self._closing(), within=CLOSING_TIME)
 
     def __aiter__(self) -> Self:
         return self
@@ -120,21 +126,25 @@ class FanOut(Generic[Part, Item, Value]):
                     error, self._error = self._error, None
                     raise error
                 raise StopAsyncIteration
-            self._news = anyio.Event()
+            if self._news.is_set():
+                self._news = anyio.Event()
             await self._news.wait()
         return self._ready.popleft()
 
     def _fetch(self) -> None:
         """Move finished parts' outcomes to where they are handed out, and make room for further parts."""
-        if self._is_ordered:
-            while self._fetched in self._done:
-                self._ready.extend(self._done.pop(self._fetched))
-                self._fetched += 1
-        else:
-            for number in tuple(self._done):
-                self._ready.extend(self._done.pop(number))
-                self._fetched += 1
+        for number in self._fetchable():
+            self._ready.extend(self._done.pop(number))
+            self._fetched += 1
         self._room.set()
+
+    def _fetchable(self) -> list[int]:
+        if not self._is_ordered:
+            return list(self._done)
+        if self._working == 0:
+            # A part that is missing now has failed; the others keep their order.
+            return sorted(self._done)
+        return list(takewhile(self._done.__contains__, count(self._fetched)))
 
     def _add_worker(self) -> None:
         assert self._group is not None  # noqa: S101 - set on entry
@@ -149,16 +159,27 @@ class FanOut(Generic[Part, Item, Value]):
                     self._add_worker()
                 self._done[number] = await self._work(part)
                 self._news.set()
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            # Not this worker was cancelled but something that it waited for; the group would take it for its own end.
+            ended = MisuseError("something that the work on an item waited for was cancelled")
+            ended.__cause__ = error
+            self._end(ended)
         except Exception as error:
-            self._error = self._error or error
-            self._is_exhausted = True
+            self._end(error)
         finally:
             self._working -= 1
             self._news.set()
 
+    def _end(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._is_exhausted = True
+        self._room.set()
+
     async def _pull(self) -> tuple[int, Part] | None:
         async with self._pulling:
-            while self._begun - self._fetched >= self._max_ahead:
+            while self._begun - self._fetched >= self._max_ahead and not self._is_exhausted:
                 self._room = anyio.Event()
                 await self._room.wait()
             if self._is_exhausted:
@@ -181,11 +202,17 @@ class FanOut(Generic[Part, Item, Value]):
             await self._clock.sleep(turn - now)
 
 
-def _check_bounds(max_at_once: object, max_per_second: object) -> None:
-    if isinstance(max_at_once, bool) or not isinstance(max_at_once, int):
-        raise WrongType("max_at_once", f"must be a whole number, not {type(max_at_once).__name__}")
-    if max_at_once < 1:
-        raise InvalidArgument("max_at_once", f"{max_at_once} is less than 1", "1 does one after the other")
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _check_bounds(max_at_once: object, max_per_second: object, max_ahead: object) -> None:
+    for name, value in (("max_at_once", max_at_once), ("max_ahead", 1 if max_ahead is None else max_ahead)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise WrongType(name, f"must be a whole number, not {type(value).__name__}")
+        if value < 1:
+            raise InvalidArgument(name, f"{value} is less than 1", "1 does one after the other")
     if max_per_second is None:
         return
     if isinstance(max_per_second, bool) or not isinstance(max_per_second, (int, float)):

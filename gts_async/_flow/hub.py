@@ -1,7 +1,7 @@
 """What all watches of a session share: the budget of looks per second, and the bells that wake them early."""
 
 import asyncio
-from collections import defaultdict
+from weakref import WeakValueDictionary
 
 from gts_async._flow.clock import Clock
 
@@ -12,14 +12,17 @@ class LookBudget:
     def __init__(self, per_second: float) -> None:
         self._spacing = 1.0 / per_second
         self._next = float("-inf")
+        self._queue = asyncio.Lock()
 
     async def turn(self, clock: Clock) -> None:
         """Wait for this look's turn."""
-        now = clock.now()
-        turn = max(now, self._next)
-        self._next = turn + self._spacing
-        if turn > now:
-            await clock.sleep(turn - now)
+        async with self._queue:
+            now = clock.now()
+            turn = max(now, self._next)
+            if turn > now:
+                await clock.sleep(turn - now)
+            # Taken only now: whoever is cancelled while waiting must not leave a gap.
+            self._next = turn + self._spacing
 
 
 class Bell:
@@ -53,21 +56,23 @@ class Bell:
 
 
 class Hub:
-    """One per session: its look budget, and one bell per piece of work."""
+    """One per session: its look budget, and one bell per piece of work that somebody watches."""
 
     def __init__(self, max_looks_per_second: float) -> None:
         self.budget = LookBudget(max_looks_per_second)
-        self._bells: defaultdict[str, Bell] = defaultdict(Bell)
+        # A watch looks at once when it begins, so a ring that nobody watches for need not be remembered.
+        self._bells: WeakValueDictionary[str, Bell] = WeakValueDictionary()
+        self._names: dict[str, str] = {}
 
     def bell(self, key: str) -> Bell:
-        """Give the bell of the work that `key` names."""
-        return self._bells[key]
+        """Give the bell of the work that `key` names; it is the same one as long as anybody holds it."""
+        return self._bells.setdefault(self._names.get(key, key), Bell())
 
     def join(self, other: str, key: str) -> None:
-        """Let `other` name the same bell as `key`; it may have been rung under that name already."""
-        self._bells[key] = self._bells[other]
+        """Let `other` name the same bell as `key`, before anybody watches `key`."""
+        self._names[key] = other
 
     def ring_all(self) -> None:
         """Wake every watch of the session, as when it is closed."""
-        for bell in self._bells.values():
+        for bell in tuple(self._bells.values()):
             bell.ring()

@@ -19,6 +19,7 @@ from gts_async._errors import (
     DeadlineExceeded,
     Denied,
     GtsAsyncError,
+    InvalidArgument,
     MisuseError,
     Unauthorized,
     WorkError,
@@ -28,10 +29,10 @@ from gts_async._errors import (
 from gts_async._flow.clock import Clock
 from gts_async._flow.hub import Bell, LookBudget
 from gts_async._flow.schedule import Schedule
-from gts_async._net.events import Event, Hook
+from gts_async._net.events import Event, Hook, tell
 
 PATIENCE = 300.0
-"""Seconds without one usable look after which the work counts as lost to us."""
+"""Seconds from the first of nothing but bad looks until the work counts as lost to us."""
 
 log = logging.getLogger("gts_async")
 
@@ -96,7 +97,8 @@ class Watch(Generic[L]):
     """An async iterator of transitions, the last of them final.
 
     `deadline` and `stalled_after` are in seconds, counted from the first step and from the last change. A bad look
-    does not end a watch; `Unauthorized` does (the Exchange has by then asked for a fresh token once).
+    does not end a watch; what another look cannot mend does: `Unauthorized` (the Exchange has by then asked for a fresh
+    token once), `Denied`, a wrong setting, a closed session.
     """
 
     def __init__(
@@ -131,7 +133,7 @@ class Watch(Generic[L]):
         self._changed = 0.0
         self._looked = False
         self._heard = 0
-        self._last_good = 0.0
+        self._bad_since: float | None = None
         self._warned_at = 3600.0
         self._is_over = False
         self._is_stepping = False
@@ -172,7 +174,7 @@ class Watch(Generic[L]):
 
     async def _step(self) -> Transition[L]:
         if self._began is None:
-            self._began = self._changed = self._last_good = self._clock.now()
+            self._began = self._changed = self._clock.now()
             if self._progress.final is not None:
                 self._believe(self._progress.final)
         while not self._due:
@@ -219,7 +221,8 @@ class Watch(Generic[L]):
         sighting: L | Exception
         try:
             sighting = await self._look()
-        except (Unauthorized, Denied, MisuseError):
+        except (Unauthorized, Denied, MisuseError, InvalidArgument):
+            # Nothing that another look could mend.
             raise
         except GtsAsyncError as error:
             sighting = error
@@ -227,8 +230,10 @@ class Watch(Generic[L]):
         now = self._clock.now()
         believed = self._progress.see(sighting, now)
         if believed or not isinstance(sighting, Exception):
-            self._last_good = now
-        elif now - self._last_good > PATIENCE and isinstance(sighting, Exception):
+            self._bad_since = None
+        elif self._bad_since is None:
+            self._bad_since = now
+        elif now - self._bad_since > PATIENCE:
             raise WorkLost(
                 f"{self.handle!r}: no usable look for {PATIENCE:g} s; the last failed: {sighting}"
             ) from sighting
@@ -266,12 +271,10 @@ class Watch(Generic[L]):
 
     def _tell(self, transition: Transition[L]) -> None:
         log.debug("%r: %s", self.handle, transition)
-        if self._on_event is not None:
-            self._on_event(
-                Event(
-                    kind="transition", subject=self.handle.id, elapsed=transition.elapsed, detail=transition.status.name
-                )
-            )
+        event = Event(
+            kind="transition", subject=self.handle.id, elapsed=transition.elapsed, detail=transition.status.name
+        )
+        tell(self._on_event, event)
 
     def __repr__(self) -> str:
         last = self.last_look

@@ -1,10 +1,31 @@
-"""The body of an answer, read whole but never larger than allowed, before and after decompression."""
+"""Bodies: an answer's, read whole but never larger than allowed; and what a request's must be to be made on the way."""
 
 import zlib
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Protocol
 
 import httpx
 
 from gts_async._errors import UnexpectedAnswer, plain
+from gts_async.wire import Multipart
+
+
+class StreamedBody(Protocol):
+    """A body that is made while it is sent."""
+
+    content_type: str
+    length: int
+
+    def chunks(self) -> AsyncIterable[bytes]:
+        """Give the bytes, from the start at every call."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        ...
+
+
+OpenBody = Callable[[Multipart], Awaitable[StreamedBody]]
 
 
 async def read_body(call: str, response: httpx.Response, most: int) -> bytes:

@@ -1,11 +1,15 @@
 """The httpx clients of a session: one for the API, one without credentials for object-store URLs, one set of roots."""
 
 import asyncio
+import logging
 import ssl
+from contextvars import ContextVar
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 
+from gts_async._errors import MisuseError, plain
 from gts_async._net.config import Limits
 from gts_async._net.slots import SlotTransport
 
@@ -39,6 +43,8 @@ class _NoCookies(httpx.Cookies):
 
 _NO_COOKIES = _NoCookies()
 
+_is_ours: ContextVar[bool] = ContextVar("_is_ours", default=False)
+
 
 class _Client(httpx.AsyncClient):
     @property
@@ -48,6 +54,29 @@ class _Client(httpx.AsyncClient):
     @cookies.setter
     def cookies(self, cookies: object) -> None:
         raise AttributeError("this client keeps no cookies")
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        if self.is_closed:
+            raise MisuseError("the session is closed; open another")
+        ours = _is_ours.set(True)
+        try:
+            return await super().send(request, **options)
+        finally:
+            _is_ours.reset(ours)
+
+
+class _WithoutQueries(logging.Filter):
+    """Hides the queries of URLs in what httpx and httpcore log about our requests: that of a signed URL is a secret."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _is_ours.get():
+            record.msg, record.args = plain(record.getMessage()), ()
+        return True
+
+
+# httpx logs every URL at INFO; httpcore's connections log an answer's headers, a redirect's target among them.
+for _name in ("httpx", "httpcore.http11"):
+    logging.getLogger(_name).addFilter(_WithoutQueries())
 
 
 def slot_client(limits: Limits, roots: Roots) -> httpx.AsyncClient:

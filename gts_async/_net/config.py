@@ -29,8 +29,11 @@ class Limits:
         """Refuse limits under which nothing could move."""
         for field in attrs.fields(Limits):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise WrongType(field.name, f"must be a number, not {type(value).__name__}")
+            # Half a connection would be none, and every call would wait for it in vain.
+            kinds = (int,) if field.type is int else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                what = "a whole number" if field.type is int else "a number"
+                raise WrongType(field.name, f"must be {what}, not {type(value).__name__}")
             if not 0 < value < float("inf"):
                 raise InvalidArgument(field.name, f"{value} is out of range", "use more than 0")
 
@@ -39,9 +42,9 @@ class Limits:
 class Timeouts:
     """Seconds that one call may take; None means no bound.
 
-    `connect` bounds making a connection (name, TCP and TLS), `read` each silence of the server, `total` the whole
-    call with all its tries; `load` takes the place of both for calls during which the engine loads or runs a model,
-    `transfer` the place of `total` for uploads.
+    `connect` bounds each step of making a connection (name and TCP, then TLS), `read` each silence of the server,
+    `total` the whole call with all its tries and with waiting for its turn; `load` takes the place of `read` and
+    `total` for calls during which the engine loads or runs a model, `transfer` the place of `total` for uploads.
     """
 
     connect: float | None = 5.0
@@ -55,13 +58,16 @@ class Timeouts:
         for field in attrs.fields(Timeouts):
             check_seconds(field.name, getattr(self, field.name))
 
-    def bounds(self, pace: Pace) -> tuple[float | None, float | None]:
-        """Give (silence, whole call) in seconds for a call of that pace."""
+    def bounds(self, pace: Pace, timeout: float | None = None) -> tuple[float | None, float | None]:
+        """Give (silence, whole call) in seconds for a call of that pace.
+
+        A `timeout` of the call's own takes the place of the latter, and of both while a model is loaded. Raises
+        WrongType and InvalidArgument for one that cannot be.
+        """
+        own = check_seconds("timeout", timeout)
         if pace is Pace.LOAD:
-            return self.load, self.load
-        if pace is Pace.TRANSFER:
-            return self.read, self.transfer
-        return self.read, self.total
+            return own or self.load, own or self.load
+        return self.read, own or (self.transfer if pace is Pace.TRANSFER else self.total)
 
 
 def check_seconds(argument: str, value: object) -> float | None:

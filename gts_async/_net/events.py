@@ -1,8 +1,11 @@
 """Event: what a session tells its `on_event` hook about its calls and watches. No metrics or traces live here."""
 
+import logging
 from collections.abc import Callable
 
 import attrs
+
+log = logging.getLogger("gts_async")
 
 
 @attrs.frozen(kw_only=True)
@@ -22,3 +25,14 @@ class Event:
 
 
 Hook = Callable[[Event], None]
+
+
+def tell(hook: Hook | None, event: Event) -> None:
+    """Tell the hook, if there is one; what it raises is logged and goes no further."""
+    if hook is None:
+        return
+    try:
+        hook(event)
+    except Exception:
+        # The answer of a create is on its way through here: it must not be lost to a fault in somebody's metrics.
+        log.exception("on_event failed at %r", event.kind)

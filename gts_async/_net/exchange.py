@@ -1,28 +1,18 @@
 """Exchange: sends Calls to one origin, tries again where that is right, and translates httpx's errors, once.
 
 The only place that does network I/O for the API. What a call sends and how its answer is read is in ``gts/calls.py``
-and ``sxwl/calls.py``; how long we wait between tries in `retry`.
-
-Whether a call is tried again depends on what happened and on what the call is, never on the HTTP verb:
-
-==========================  ===========================  =====================  =====================
-what happened               surely not sent              outcome unknown        the server said no
-==========================  ===========================  =====================  =====================
-repeatable call             again                        again                  raise
-any other (create, train)   again                        raise OutcomeUnknown   raise
-==========================  ===========================  =====================  =====================
-
-"Too many requests" (429) says no for now: any call is sent again, after what the server asked for.
+and ``sxwl/calls.py``; what is tried again and how long we wait before, in `retry`.
 """
 
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 import httpx
@@ -31,22 +21,23 @@ from gts_async._errors import (
     Attempt,
     FileError,
     GtsAsyncError,
+    InvalidArgument,
     MisuseError,
     NotSent,
-    OutcomeUnknown,
     RateLimited,
     ServerFailed,
+    ServiceError,
     TransportError,
     Unauthorized,
     UnexpectedAnswer,
     plain,
 )
-from gts_async._net.body import read_body
+from gts_async._net.body import OpenBody, read_body
 from gts_async._net.config import BaseURL, Limits, Timeouts
-from gts_async._net.events import Event, Hook
-from gts_async._net.retry import RetryBudget, RetryPolicy, retry_after
+from gts_async._net.events import Event, Hook, tell
+from gts_async._net.retry import RetryBudget, RetryPolicy, may_try_again, outcome, retry_after
 from gts_async._net.secret import Credential, Secret
-from gts_async._net.translation import FAILURES, is_certificate_error, translated, without_secrets
+from gts_async._net.translation import FAILURES, Reach, drop_frames, is_hopeless, translated, without_secrets
 from gts_async.wire import Answer, Call, Multipart
 
 T = TypeVar("T")
@@ -79,24 +70,6 @@ class Timing(Protocol):
         ...
 
 
-class StreamedBody(Protocol):
-    """A body that is made while it is sent."""
-
-    content_type: str
-    length: int
-
-    def chunks(self) -> AsyncIterable[bytes]:
-        """Give the bytes, from the start at every call."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close what is open."""
-        ...
-
-
-OpenBody = Callable[[Multipart], Awaitable[StreamedBody]]
-
-
 @attrs.frozen(eq=False)
 class Line:
     """What an Exchange speaks over: a client, where the service is, and what authorises calls to it."""
@@ -106,16 +79,33 @@ class Line:
     credential: Credential = attrs.field(factory=lambda: Credential(None))
 
 
-@attrs.frozen
-class _Try:
-    """One try of a call: seconds left for it and for each silence, and whether the token of the last was refused."""
+@attrs.define(eq=False)
+class _Sending(Generic[T]):
+    """One call on its way: what bounds it, what was tried, which token was used last and which was refused."""
 
+    call: Call[T]
     line: Line
-    call: Call[object]
-    left: float | None
+    began: float
     silence: float | None
-    was_refused: bool
+    total: float | None
+    max_attempts: int | None
     open_body: OpenBody | None
+    attempts: list[Attempt] = attrs.field(factory=list)
+    token: Secret | None = None
+    refused: Secret | None = None
+    is_hopeless: bool = False
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """What an error says about it."""
+        return {"call": self.call.name, "url": f"{self.line.base_url}{self.call.request.path}"}
+
+    def __str__(self) -> str:
+        return f"{self.call.name} ({self.line.base_url}{self.call.request.path})"
+
+    def left(self, now: float) -> float | None:
+        """Give the seconds left for it, or None if nothing bounds it."""
+        return None if self.total is None else self.total - (now - self.began)
 
 
 class Exchange:
@@ -164,51 +154,63 @@ class Exchange:
     ) -> T:
         """Give what `call` reads from its answer.
 
-        `timeout` (seconds) bounds the whole call with all its tries, in place of the session's timeout for calls of
-        this pace; `max_attempts` takes the place of the retry policy's; `open_body` opens a body of files, anew for
-        every try. Raises what the call's reader raises, TransportError and its kinds.
+        `timeout` (seconds) bounds the whole call with all its tries and with waiting for its turn, in place of the
+        session's timeout for calls of this pace; `max_attempts` allows fewer tries than the retry policy; `open_body`
+        opens a body of files, anew for every try. Raises what the call's reader raises, TransportError and its kinds.
         """
-        clock = self._clock
-        silence, total = self.timeouts.bounds(call.pace)
-        total = timeout if timeout is not None else total
-        began = clock.now()
-        attempts: list[Attempt] = []
-        was_refused = False
-        line = await self.line()
-        async with self._in_flight:
-            while True:
-                tried_at = clock.now() - began
-                left = None if total is None else total - tried_at
-                answer: Answer | None = None
-                failure: GtsAsyncError
-                try:
-                    answer = await self._once(_Try(line, call, left, silence, was_refused, open_body))
-                    value = self._read(line, call, answer)
-                except Unauthorized as error:
-                    if was_refused or not line.credential.is_renewable:
-                        raise
-                    was_refused = True
-                    failure, wait = error, 0.0
-                except (TransportError, UnexpectedAnswer, RateLimited) as error:
-                    failure = _outcome(call, error, answer)
-                    again = self._wait_before_retry(call, failure, answer, len(attempts) + 1, max_attempts)
-                    wait = -1.0 if again is None else again
-                else:
-                    self._budget.earn()
-                    self._tell("answered", call, attempts, answer.status, clock.now() - began)
-                    return value
-                status = answer.status if answer is not None else None
-                if wait >= 0 and total is not None and clock.now() - began + wait >= total:
-                    wait = -1.0
-                attempts.append(Attempt(tried_at, plain(str(failure), 200), status, wait if wait >= 0 else None))
-                if wait < 0:
-                    self._tell("gave up", call, attempts, status, clock.now() - began)
-                    if isinstance(failure, TransportError):
-                        failure.attempts = tuple(attempts)
-                    raise failure
-                self._tell("tried again", call, attempts, status, clock.now() - began)
-                if wait:
-                    await clock.sleep(wait)
+        silence, total = self.timeouts.bounds(call.pace, timeout)
+        began = self._clock.now()
+        this = _Sending(call, await self.line(), began, silence, total, max_attempts, open_body)
+        await self._pass_gate(this)
+        try:
+            return await self._answered(this)
+        finally:
+            self._in_flight.release()
+
+    async def _pass_gate(self, this: _Sending[T]) -> None:
+        """Wait until fewer calls than `max_in_flight` are on their way, first come first served."""
+        if not self._in_flight.locked():
+            await self._in_flight.acquire()
+            return
+        try:
+            async with self._clock.timeout(this.left(self._clock.now())):
+                await self._in_flight.acquire()
+        except TimeoutError:
+            this.is_hopeless = True
+            reason = f"no time left: {self.limits.max_in_flight} calls are in flight already"
+            self._failed(this, NotSent(f"{this}: not sent: {reason}", **this.where), None, 0.0)
+
+    async def _answered(self, this: _Sending[T]) -> T:
+        """Try until there is an answer to give or an error to raise."""
+        while True:
+            tried_at = self._clock.now() - this.began
+            answer: Answer | None = None
+            try:
+                answer = await self._once(this)
+                value = self._read(this, answer)
+            except (Unauthorized, TransportError, UnexpectedAnswer, RateLimited) as error:
+                wait = self._failed(this, outcome(this.call, error, answer), answer, tried_at)
+            except ServiceError:
+                self._tell("answered", this, answer)
+                raise
+            else:
+                self._budget.earn()
+                self._tell("answered", this, answer)
+                return value
+            if wait:
+                await self._clock.sleep(wait)
+
+    def _failed(self, this: _Sending[T], failure: GtsAsyncError, answer: Answer | None, tried_at: float) -> float:
+        """Note a try that failed; gives the seconds until the next one, or raises the failure if it was the last."""
+        wait = self._wait_before_retry(this, failure, answer)
+        status = answer.status if answer is not None else None
+        this.attempts.append(Attempt(tried_at, plain(str(failure), 200), status, wait))
+        self._tell("gave up" if wait is None else "tried again", this, answer)
+        if wait is not None:
+            return wait
+        if isinstance(failure, TransportError):
+            failure.attempts = tuple(this.attempts)
+        raise failure
 
     async def line(self) -> Line:
         """Give the line, connecting first if this is the first call; raises InvalidArgument for a wrong setting."""
@@ -217,85 +219,112 @@ class Exchange:
             self._line = await self._connect()
         return self._line
 
-    async def _once(self, this: "_Try") -> Answer:
+    async def _once(self, this: _Sending[T]) -> Answer:
         """Send once and give the whole answer; raises NotSent, OutcomeUnknown, UnexpectedAnswer and FileError."""
-        call, line, left = this.call, this.line, this.left
-        url = self._url(line.base_url.text, call.request.path, call.request.query)
-        where = f"{call.name} ({line.base_url}{call.request.path})"
+        self._guard()
+        left = this.left(self._clock.now())
         if left is not None and left <= 0:
-            raise NotSent(f"{where}: no time left to send it", call=call.name, url=_bare(url))
+            raise NotSent(f"{this}: no time left to send it", **this.where)
+        reach, handled = Reach(), sys.exception()
         try:
-            # The margin lets httpx's own connect timeout end first: then we know that nothing was sent.
+            # The margin lets httpx's own connect timeout end first, which says more.
             async with self._clock.timeout(None if left is None else left + 0.05), AsyncExitStack() as opened:
-                request = await self._request(this, url, opened)
-                response = await line.client.send(request, stream=True)
+                request = await self._request(this, reach, opened)
+                reach.handed_over()
+                response = await this.line.client.send(request, stream=True, follow_redirects=False)
                 opened.push_async_callback(response.aclose)
-                body = await read_body(call.name, response, int(self.limits.max_answer_bytes))
+                body = await read_body(this.call.name, response, int(self.limits.max_answer_bytes))
+            headers = tuple((name.lower(), value) for name, value in response.headers.items())
+            return Answer(response.status_code, headers, body, self._clock.wall())
         except FileError:
             raise
         except FAILURES as error:
-            failure = translated(error, call=call.name, where=where, url=_bare(url))
-            raise failure from without_secrets(error)
-        headers = tuple((name.lower(), value) for name, value in response.headers.items())
-        return Answer(response.status_code, headers, body, self._clock.wall())
+            this.is_hopeless = is_hopeless(error)
+            failure = translated(error, reach, where=str(this), **this.where)
+            cause = without_secrets(error, handled)
+        except asyncio.CancelledError as error:
+            drop_frames(error, handled)
+            raise
+        # Raised out here, where httpx's own error is not its context any more.
+        raise failure from cause
 
-    async def _request(self, this: "_Try", url: httpx.URL, opened: AsyncExitStack) -> httpx.Request:
+    async def _request(self, this: _Sending[T], reach: Reach, opened: AsyncExitStack) -> httpx.Request:
         """Build the httpx request: our headers, the credential of this origin only, the body opened anew."""
-        asked, read = this.call.request, _least(this.silence, this.left)
-        timeout = {"connect": _least(self.timeouts.connect, this.left), "read": read, "write": read, "pool": this.left}
-        headers = [*self._headers, *asked.headers]
-        authorization = await this.line.credential.authorization(is_refused=this.was_refused)
-        if authorization is not None:
-            headers.append(("authorization", _Revealed(authorization)))
+        await self._authorize(this)
+        asked, headers = this.call.request, [*self._headers, *this.call.request.headers]
         content: bytes | AsyncIterable[bytes]
         if isinstance(asked.body, Multipart):
             if this.open_body is None:
                 raise MisuseError(f"{this.call.name}: its files must be opened by the sender")
+            reach.doing = "opening its files"
             streamed = await this.open_body(asked.body)
             opened.push_async_callback(streamed.aclose)
             headers += [("content-type", streamed.content_type), ("content-length", str(streamed.length))]
             content = streamed.chunks()
         else:
             content = asked.body
-        return this.line.client.build_request(
-            asked.method, url, headers=headers, content=content, extensions={"timeout": timeout}
+        url = self._url(this.line.base_url.text, asked.path, asked.query)
+        extensions = {"timeout": self._timeout(this), "trace": reach.trace}
+        request = this.line.client.build_request(
+            asked.method, url, headers=headers, content=content, extensions=extensions
         )
+        if this.token is not None:
+            # Last, and nowhere else: no list of headers, which a traceback may show, ever holds it.
+            request.headers["authorization"] = this.token.reveal()
+        return request
 
-    def _read(self, line: Line, call: Call[T], answer: Answer) -> T:
-        status = answer.status
+    async def _authorize(self, this: _Sending[T]) -> None:
+        try:
+            this.token = await this.line.credential.authorization(refused=this.refused)
+        except (InvalidArgument, MisuseError, ServiceError):
+            raise
+        except Exception as error:
+            # The user's own code may raise anything; whatever it is, the call was not sent.
+            reason = f"asking for the token failed ({type(error).__name__})"
+            raise NotSent(f"{this}: not sent: {reason}", **this.where) from error
+
+    def _timeout(self, this: _Sending[T]) -> dict[str, float | None]:
+        left = this.left(self._clock.now())
+        read = _least(this.silence, left)
+        return {"connect": _least(self.timeouts.connect, left), "read": read, "write": read, "pool": left}
+
+    def _read(self, this: _Sending[T], answer: Answer) -> T:
+        call, status = this.call, answer.status
         if (status >= 500 and status not in call.answers_with) or status in PASSING:
-            raise ServerFailed(
-                f"{call.name}: the server answered {status}: {plain(answer.text, 200)}",
-                status=status,
-                body=answer.text[:4096],
-                call=call.name,
-                url=f"{line.base_url}{call.request.path}",
-            )
+            said = answer.body[:4096].decode("utf-8", "replace")
+            text = f"{call.name}: the server answered {status}: {plain(said, 200)}"
+            raise ServerFailed(text, status=status, body=said, **this.where)
         try:
             return call.read(answer)
         except RateLimited as error:
             error.retry_after = retry_after(answer.header("retry-after"), self._clock.wall())
             raise
 
-    def _wait_before_retry(
-        self, call: Call[T], failure: GtsAsyncError, answer: Answer | None, attempt: int, max_attempts: int | None
-    ) -> float | None:
+    def _wait_before_retry(self, this: _Sending[T], failure: GtsAsyncError, answer: Answer | None) -> float | None:
         """Give the seconds to wait before the next try, or None if there must not be one."""
-        if not _may_try_again(call, failure, answer) or (max_attempts is not None and attempt >= max_attempts):
+        if isinstance(failure, Unauthorized):
+            if answer is None or this.refused is not None or not this.line.credential.is_renewable:
+                return None
+            this.refused = this.token
+            return 0.0
+        attempt = len(this.attempts) + 1
+        if this.is_hopeless or not may_try_again(this.call, failure, answer) or attempt == this.max_attempts:
             return None
         asked = retry_after(answer.header("retry-after"), self._clock.wall()) if answer is not None else None
         wait = self.retry.delay(attempt, self._chance(), asked)
+        left = this.left(self._clock.now())
+        if wait is None or (left is not None and wait >= left):
+            return None
         cost = RetryBudget.THROTTLED if isinstance(failure, RateLimited) else RetryBudget.FAILURE
-        return wait if wait is not None and self._budget.spend(cost) else None
+        return wait if self._budget.spend(cost) else None
 
-    def _tell(self, kind: str, call: Call[T], attempts: list[Attempt], status: int | None, elapsed: float) -> None:
-        detail = attempts[-1].cause if attempts and kind != "answered" else ""
-        number = max(1, len(attempts) + (kind == "answered"))
-        log.debug("%s: %s (try %d, status %s, %.3f s) %s", call.name, kind, number, status, elapsed, detail)
-        if self._on_event is not None:
-            self._on_event(
-                Event(kind=kind, subject=call.name, attempt=number, status=status, elapsed=elapsed, detail=detail)
-            )
+    def _tell(self, kind: str, this: _Sending[T], answer: Answer | None) -> None:
+        status, elapsed = answer.status if answer is not None else None, self._clock.now() - this.began
+        detail = this.attempts[-1].cause if this.attempts and kind != "answered" else ""
+        number = max(1, len(this.attempts) + (kind == "answered"))
+        log.debug("%s: %s (try %d, status %s, %.3f s) %s", this.call.name, kind, number, status, elapsed, detail)
+        event = Event(kind=kind, subject=this.call.name, attempt=number, status=status, elapsed=elapsed, detail=detail)
+        tell(self._on_event, event)
 
     def __repr__(self) -> str:
         return f"<Exchange {self._line.base_url if self._line else 'not connected'}>"
@@ -304,52 +333,10 @@ class Exchange:
 def _url(base_url: str, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
     """Join, so that no path can leave the base URL."""
     segments = path.split("/")
-    if not path.startswith("/") or path.startswith("//") or ".." in segments or "." in segments or "?" in path:
+    if not path.startswith("/") or path.startswith("//") or {".", ".."} & {*segments} or {"?", "#"} & {*path}:
         raise MisuseError(f"{path!r} is not a path below {base_url}")
-    url = httpx.URL(f"{base_url}{path}")
-    return url.copy_merge_params(dict(query)) if query else url
-
-
-class _Revealed(str):
-    """A header value that prints as stars."""
-
-    __slots__ = ()
-
-    def __new__(cls, secret: Secret) -> "_Revealed":
-        return super().__new__(cls, secret.reveal())
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-def _outcome(call: Call[T], error: GtsAsyncError, answer: Answer | None) -> GtsAsyncError:
-    """Give what the failure means for a call that must not be repeated: it may have happened."""
-    if call.is_repeatable or isinstance(error, (NotSent, OutcomeUnknown, RateLimited)):
-        return error
-    is_cut = isinstance(error, UnexpectedAnswer) and error.is_cut and answer is not None and answer.status < 300
-    is_failed = isinstance(error, ServerFailed) and error.status not in call.answers_with
-    if not (is_cut or is_failed):
-        return error
-    unknown = OutcomeUnknown(f"{error}; it may have been carried out all the same", call=call.name)
-    unknown.__cause__ = error
-    return unknown
-
-
-def _may_try_again(call: Call[T], failure: GtsAsyncError, answer: Answer | None) -> bool:
-    if isinstance(failure, NotSent):
-        return not isinstance(failure.__cause__, httpx.HTTPError) or not is_certificate_error(failure.__cause__)
-    if isinstance(failure, RateLimited):
-        return True
-    if not call.is_repeatable:
-        return False
-    if isinstance(failure, UnexpectedAnswer):
-        return failure.is_cut and answer is not None and answer.status < 300
-    return answer is None or answer.status not in call.answers_with
+    return httpx.URL(f"{base_url}{path}", params=query) if query else httpx.URL(f"{base_url}{path}")
 
 
 def _least(*seconds: float | None) -> float | None:
     return min((s for s in seconds if s is not None), default=None)
-
-
-def _bare(url: httpx.URL) -> str:
-    return str(url.copy_with(query=None, fragment=None))

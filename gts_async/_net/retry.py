@@ -1,7 +1,18 @@
-"""RetryPolicy: how long to wait between tries of one call, and the budget that all calls of a session share.
+"""Retry: what is tried again, how long we wait before, and the budget that all calls of a session share.
 
-Pure: chance and time are passed in. Whether a call may be tried again at all is decided in `exchange`, by what the
-call is and what happened; how often we look at work that goes on is `_flow/schedule.py`.
+Whether a call is tried again depends on what happened and on what the call is, never on the HTTP verb:
+
+==========================  ===========================  =====================  =====================
+what happened               surely not sent              outcome unknown        the server said no
+==========================  ===========================  =====================  =====================
+repeatable call             again                        again                  raise
+any other (create, train)   again                        raise OutcomeUnknown   raise
+==========================  ===========================  =====================  =====================
+
+"Too many requests" (429) says no for now: any call is sent again, after what the server asked for. A good answer to a
+create that cannot be read leaves its outcome unknown, too.
+
+Pure: chance and time are passed in. How often we look at work that goes on is `_flow/schedule.py`.
 """
 
 import email.utils
@@ -9,7 +20,17 @@ from datetime import UTC, datetime
 
 import attrs
 
-from gts_async._errors import InvalidArgument
+from gts_async._errors import (
+    GtsAsyncError,
+    InvalidArgument,
+    NotSent,
+    OutcomeUnknown,
+    RateLimited,
+    ServerFailed,
+    Unauthorized,
+    UnexpectedAnswer,
+)
+from gts_async.wire import Answer, Call
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +100,32 @@ def retry_after(header: str | None, wall: datetime) -> float | None:
         return float(value)
     try:
         date = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
     return max(0.0, (date - wall).total_seconds())
+
+
+def outcome(call: Call[object], error: GtsAsyncError, answer: Answer | None) -> GtsAsyncError:
+    """Give what the failure means for a call that must not be repeated: it may have happened."""
+    if call.is_repeatable or isinstance(error, (NotSent, OutcomeUnknown, RateLimited, Unauthorized)):
+        return error
+    # Read to its end or not, good or not: only a refusal says that nothing was done.
+    is_unread = isinstance(error, UnexpectedAnswer) and (answer is None or answer.status < 300)
+    is_failed = isinstance(error, ServerFailed) and error.status not in call.answers_with
+    if not (is_unread or is_failed):
+        return error
+    unknown = OutcomeUnknown(f"{error}; it may have been carried out all the same", call=call.name)
+    unknown.__cause__ = error
+    return unknown
+
+
+def may_try_again(call: Call[object], failure: GtsAsyncError, answer: Answer | None) -> bool:
+    """Tell whether a call that failed so may be sent again; `answer` is None if none came."""
+    if isinstance(failure, (NotSent, RateLimited)):
+        return True
+    if not call.is_repeatable:
+        return False
+    if isinstance(failure, UnexpectedAnswer):
+        return failure.is_cut and answer is not None and answer.status < 300
+    return answer is None or answer.status not in call.answers_with

@@ -1,5 +1,6 @@
 """The token, held so that no repr, pickle, `vars()` or traceback shows it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
@@ -49,6 +50,7 @@ class Credential:
         self._source = source
         self._ask = token if callable(token) else None
         self._value = bearer(token, source) if token is not None and not callable(token) else None
+        self._asking = asyncio.Lock()
 
     @property
     def is_renewable(self) -> bool:
@@ -60,11 +62,28 @@ class Credential:
         """True if there is a token, or somebody to ask for one."""
         return self._ask is not None or self._value is not None
 
-    async def authorization(self, *, is_refused: bool = False) -> Secret | None:
-        """Give the header's value, asking for a fresh token if there is none yet or the last one was refused."""
-        if self._ask is not None and (self._value is None or is_refused):
-            self._value = bearer(await self._ask(), f"{self._source} (what the callable gave)")
+    async def authorization(self, *, refused: Secret | None = None) -> Secret | None:
+        """Give the header's value, asking for a token if there is none yet or the last one is the `refused` one.
+
+        Calls that need one at the same time ask once together. Raises what the callable raises, WrongType and
+        InvalidArgument for what it gives.
+        """
+        if self._ask is None or self._is_good(refused):
+            return self._value
+        async with self._asking:
+            # Whoever was first may have brought one meanwhile.
+            if not self._is_good(refused):
+                self._value = await self._asked(self._ask)
         return self._value
+
+    def _is_good(self, refused: Secret | None) -> bool:
+        return self._value is not None and self._value is not refused
+
+    async def _asked(self, ask: AskForToken) -> Secret:
+        answer: object = ask()
+        if not isinstance(answer, Awaitable):
+            raise WrongType(self._source, "the callable must be async", "write it with async def")
+        return bearer(await answer, f"{self._source} (what the callable gave)")
 
     def __repr__(self) -> str:
         return f"Credential({'asked for' if self.is_renewable else 'fixed' if self.is_given else 'none'})"

@@ -7,6 +7,7 @@ the free ones. A slot goes back only if its answer was read to the end and close
 """
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +15,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import attrs
 import httpx
 
-CLOSING_TIME = 5.0
+from gts_async._errors import MisuseError
+
+DRAINING_TIME = 0.5
+"""Seconds that exchanges may still take when the transport is closed; a create's answer is worth that much."""
+
+CLOSING_TIME = 4.0
 """Seconds that closing connections may take before they are abandoned."""
 
 MakeTransport = Callable[[ssl.SSLContext], httpx.AsyncBaseTransport]
@@ -38,7 +44,6 @@ class _Origin:
     def __init__(self, max_connections: int) -> None:
         self.gate = asyncio.Semaphore(max_connections)
         self.idle: list[tuple[float, Slot]] = []
-        self.in_use = 0
 
 
 class SlotTransport(httpx.AsyncBaseTransport):
@@ -61,6 +66,8 @@ class SlotTransport(httpx.AsyncBaseTransport):
         self._keepalive_expiry = keepalive_expiry
         self._make_transport = make_transport or self._stock_transport
         self._origins: dict[OriginKey, _Origin] = {}
+        self._in_use: set[Slot] = set()
+        self._are_all_back = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -74,7 +81,7 @@ class SlotTransport(httpx.AsyncBaseTransport):
     @property
     def in_use(self) -> int:
         """Slots whose exchange is going on."""
-        return sum(origin.in_use for origin in self._origins.values())
+        return len(self._in_use)
 
     @property
     def idle(self) -> int:
@@ -82,7 +89,10 @@ class SlotTransport(httpx.AsyncBaseTransport):
         return sum(len(origin.idle) for origin in self._origins.values())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send on a free slot, waiting for one at most the request's pool timeout (then httpx.PoolTimeout)."""
+        """Send on a free slot, waiting for one at most the request's pool timeout (then httpx.PoolTimeout).
+
+        Raises MisuseError once the transport is closed.
+        """
         url = request.url
         key = (url.scheme, url.host, url.port)
         origin = self._origins.get(key)
@@ -90,11 +100,11 @@ class SlotTransport(httpx.AsyncBaseTransport):
             origin = self._origins[key] = _Origin(self._max_connections)
         await self._pass_gate(origin, request)
         try:
-            slot = await self._take(origin, url.scheme)
+            slot = await self._take(origin, request)
         except BaseException:
             origin.gate.release()
             raise
-        origin.in_use += 1
+        self._in_use.add(slot)
         try:
             response = await slot.transport.handle_async_request(request)
         except BaseException:
@@ -109,7 +119,7 @@ class SlotTransport(httpx.AsyncBaseTransport):
 
     async def _pass_gate(self, origin: _Origin, request: httpx.Request) -> None:
         if self._is_closed:
-            raise RuntimeError("the transport is closed")
+            raise _closed()
         if not origin.gate.locked():
             await origin.gate.acquire()
             return
@@ -120,26 +130,35 @@ class SlotTransport(httpx.AsyncBaseTransport):
         except TimeoutError as error:
             raise httpx.PoolTimeout("no free connection in time", request=request) from error
 
-    async def _take(self, origin: _Origin, scheme: str) -> Slot:
+    async def _take(self, origin: _Origin, request: httpx.Request) -> Slot:
         if origin.idle:
             return origin.idle.pop()[1]
-        context = await self._ssl_context() if scheme == "https" else self._no_tls
+        try:
+            context = await self._ssl_context() if request.url.scheme == "https" else self._no_tls
+        except OSError as error:
+            raise httpx.ConnectError(f"no certificate authorities: {error}", request=request) from error
+        if self._is_closed:
+            raise _closed()
         return Slot(self._make_transport(context), origin)
 
     def _give_back(self, slot: Slot) -> None:
         if self._is_closed:
             self._throw_away(slot)
             return
-        slot.origin.in_use -= 1
         slot.origin.idle.append((time.monotonic(), slot))
-        slot.origin.gate.release()
+        self._leave(slot)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(self._keepalive_expiry, self._drop_expired)
 
     def _throw_away(self, slot: Slot) -> None:
-        slot.origin.in_use -= 1
-        slot.origin.gate.release()
+        self._leave(slot)
         self._close_later(slot)
+
+    def _leave(self, slot: Slot) -> None:
+        self._in_use.discard(slot)
+        slot.origin.gate.release()
+        if not self._in_use:
+            self._are_all_back.set()
 
     def _close_later(self, slot: Slot) -> None:
         task = asyncio.get_running_loop().create_task(_close(slot.transport))
@@ -158,7 +177,7 @@ class SlotTransport(httpx.AsyncBaseTransport):
             self._sweep = asyncio.get_running_loop().call_later(self._keepalive_expiry, self._drop_expired)
 
     async def aclose(self) -> None:
-        """Close every free slot; slots in use are closed as their exchanges end. Bounded by `CLOSING_TIME`."""
+        """Close every slot, those in use after `DRAINING_TIME` at most; bounded by that and `CLOSING_TIME`."""
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
@@ -167,8 +186,21 @@ class SlotTransport(httpx.AsyncBaseTransport):
             for _, slot in origin.idle:
                 self._close_later(slot)
             origin.idle.clear()
+            # Wakes the first who waits; each finds the transport closed and wakes the next.
+            origin.gate.release()
+        await self._drain()
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSING_TIME)
+
+    async def _drain(self) -> None:
+        """Let exchanges end by themselves for a moment, then cut them."""
+        if self._in_use:
+            self._are_all_back.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DRAINING_TIME):
+                    await self._are_all_back.wait()
+        for slot in self._in_use:
+            self._close_later(slot)
 
 
 class _SlotStream(httpx.AsyncByteStream):
@@ -202,6 +234,10 @@ class _SlotStream(httpx.AsyncByteStream):
             self._owner._throw_away(self._slot)
             raise
         self._owner._give_back(self._slot)
+
+
+def _closed() -> MisuseError:
+    return MisuseError("the session is closed; open another")
 
 
 async def _close(transport: httpx.AsyncBaseTransport) -> None:

@@ -23,6 +23,12 @@ MAX_LINE = 16 << 20
 MIN_TRAIN_ROWS = 16
 """Rows that qiankunding classification did train on; with 9 its nearest-neighbour step failed (`knn_utils.py`)."""
 
+LABEL_TOKENS = 480
+"""Tokens that all labels together may take at the default `max_len` of 512: qiankunding classification writes them in
+front of every text, and above max_len - 32 cuts them to halves until they fit. Then no row's label is found again and
+the training fails; where the marks between them alone are too many, it never ends (`dataloader_UnifiedMC.py: encode`).
+"""
+
 TAKES_UNLABELLED = frozenset(
     {(EngineType.QIANKUNDING, TaskType.CLASSIFICATION), (EngineType.BAGUALU, TaskType.SUMMARY)}
 )
@@ -87,14 +93,15 @@ def check_lines(
 def compare(reports: Sequence[FileReport], task_type: TaskType, engine_type: EngineType) -> tuple[Problem, ...]:
     """Give what is wrong between the files of one classification task; other types have nothing to compare.
 
-    Labels that no labels file lists are errors. Only warnings: no labels file at all (it may be on the engine already)
-    and too few rows to train on (which of the files is for training is said later).
+    Labels that no labels file lists are errors. Only warnings: no labels file at all (it may be on the engine already),
+    too few rows to train on (which of the files is for training is said later) and too many or too long labels (so is
+    `max_len`).
     """
     if task_type is not TaskType.CLASSIFICATION:
         return ()
     data = [report for report in reports if report.kind is FileKind.LABELLED]
     labels_files = [report for report in reports if report.kind is FileKind.LABELS]
-    return (*_unlisted(data, labels_files), *_too_few(data, engine_type))
+    return (*_unlisted(data, labels_files), *_too_few(data, engine_type), *_too_long(labels_files, engine_type))
 
 
 def _unlisted(data: Sequence[FileReport], labels_files: Sequence[FileReport]) -> Iterator[Problem]:
@@ -117,6 +124,22 @@ def _too_few(data: Sequence[FileReport], engine_type: EngineType) -> Iterator[Pr
     if engine_type is EngineType.QIANKUNDING and largest is not None and largest.rows < MIN_TRAIN_ROWS:
         why = f"has {largest.rows} rows; qiankunding fails on too few training rows, {MIN_TRAIN_ROWS} are known to do"
         yield Problem(largest.name, 0, "", why, is_warning=True)
+
+
+def _too_long(labels_files: Sequence[FileReport], engine_type: EngineType) -> Iterator[Problem]:
+    for report in labels_files if engine_type is EngineType.QIANKUNDING else ():
+        # A mark at each end and between two labels.
+        tokens = sum(map(_least_tokens, report.labels)) + len(report.labels) + 1
+        if tokens > LABEL_TOKENS:
+            why = f"take at least {tokens} tokens; above max_len - 32 the training fails, or never ends"
+            remedy = f"use fewer or shorter labels, or a max_len of {tokens + 32} or more, if the model has it"
+            yield Problem(report.name, 1, "labels", why, remedy, is_warning=True)
+
+
+def _least_tokens(label: str) -> int:
+    """Give how many tokens a label takes at least: one for each Chinese character, one for whatever else there is."""
+    chinese = sum("\u3400" <= sign <= "\u9fff" for sign in label)
+    return chinese + (chinese < len(label.strip()))
 
 
 @attrs.define

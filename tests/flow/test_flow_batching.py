@@ -1,7 +1,9 @@
 import asyncio
+import gc
 
 import pytest
 
+from gts_async import MisuseError
 from gts_async._flow.batching import Batcher
 
 
@@ -108,7 +110,7 @@ async def test_a_caller_that_left_before_the_batch_went_is_not_sent():
     assert sum(len(batch) for batch in send.batches) <= 3
 
 
-async def test_closing_cancels_whoever_waits():
+async def test_closing_tells_whoever_waits():
     send = Sender()
     send.may_answer.clear()
     batcher = Batcher(send, max_batch=1, max_at_once=1)
@@ -117,4 +119,45 @@ async def test_closing_cancels_whoever_waits():
         await asyncio.sleep(0)
     await batcher.aclose()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(result) for result in results] == [asyncio.CancelledError] * 3
+    assert [type(result) for result in results] == [MisuseError] * 3
+    with pytest.raises(MisuseError):
+        await batcher.submit(4)
+    await batcher.aclose()
+
+
+@pytest.mark.parametrize("values", [[], [0], [0, 0, 0]])
+async def test_the_wrong_number_of_values_fails_every_caller(values):
+    async def send(items):
+        return values
+
+    batcher = Batcher(send, max_batch=10)
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
+    assert [type(result) for result in results] == [MisuseError] * 2
+
+
+async def test_an_error_for_a_caller_that_is_being_cancelled_is_not_reported_as_forgotten():
+    send, forgotten = Sender(), []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: forgotten.append(context["message"]))
+    for turns in range(8):
+        batcher = Batcher(send, max_batch=10)
+        task = asyncio.create_task(batcher.submit(-1))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del task
+        await batcher.aclose()
+        gc.collect()
+    assert forgotten == []
+
+
+async def test_cancelling_at_any_turn_of_the_loop_harms_nobody_else(cancelled_after):
+    send = Sender()
+    batcher = Batcher(send, max_batch=2, window=0)
+    for turns in range(12):
+        other = asyncio.create_task(batcher.submit(7))
+        await cancelled_after(turns, lambda: batcher.submit(1))
+        async with asyncio.timeout(5):
+            assert await other == -7
+    assert not batcher._waiting

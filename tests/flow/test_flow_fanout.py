@@ -214,3 +214,143 @@ def test_an_outcome_unwraps_to_its_value_or_its_error():
     assert Outcome("item", 1).unwrap() == 1
     with pytest.raises(KeyError):
         Outcome("item", error=KeyError("x")).unwrap()
+
+
+async def test_an_ordered_fan_out_ends_when_the_part_that_others_wait_for_fails():
+    may_fail = asyncio.Event()
+
+    async def work(n):
+        if n == 0:
+            await may_fail.wait()
+            raise RuntimeError("for all")
+        return [Outcome(n, n)]
+
+    seen = []
+    async with FanOut(work, range(1000), max_at_once=2, is_ordered=True, max_ahead=4) as outcomes:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        may_fail.set()
+        with pytest.raises(RuntimeError, match="for all"):
+            async with asyncio.timeout(5):
+                async for outcome in outcomes:
+                    seen.append(outcome.value)
+    assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+async def test_work_that_was_cancelled_by_something_else_ends_it_as_an_error(is_ordered):
+    async def work(n):
+        if n == 1:
+            raise asyncio.CancelledError
+        return [Outcome(n, n)]
+
+    async with FanOut(work, range(3), max_at_once=1, is_ordered=is_ordered) as outcomes:
+        assert (await anext(outcomes)).value == 0
+        with pytest.raises(MisuseError, match="cancelled"):
+            await anext(outcomes)
+    assert asyncio.current_task().cancelling() == 0
+
+
+async def test_several_consumers_share_the_outcomes():
+    may_end = asyncio.Event()
+
+    async def work(n):
+        await may_end.wait()
+        return [Outcome(n, n)]
+
+    async def consume(outcomes):
+        return [outcome.value async for outcome in outcomes]
+
+    async with FanOut(work, range(6), max_at_once=2) as outcomes:
+        consumers = [asyncio.create_task(consume(outcomes)) for _ in range(3)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        may_end.set()
+        async with asyncio.timeout(5):
+            seen = await asyncio.gather(*consumers)
+    assert sorted(value for values in seen for value in values) == list(range(6))
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+@pytest.mark.parametrize("max_ahead", [1, 2, 7])
+async def test_fewer_ahead_than_at_once_is_only_slower(is_ordered, max_ahead):
+    fan_out = FanOut(doubled, range(30), max_at_once=5, max_ahead=max_ahead, is_ordered=is_ordered)
+    async with asyncio.timeout(5):
+        assert sorted(await collected(fan_out)) == [2 * n for n in range(30)]
+
+
+async def test_a_consumer_that_stops_but_stays_holds_no_more_than_was_allowed_ahead():
+    done = []
+
+    async def work(n):
+        done.append(n)
+        return [Outcome(n, n)]
+
+    async with FanOut(work, range(10_000), max_at_once=3, max_ahead=8, is_ordered=True) as outcomes:
+        await anext(outcomes)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert len(done) <= 2 * 8
+        assert [outcome.value async for outcome in outcomes] == list(range(1, 10_000))
+
+
+async def test_cancelling_at_any_turn_of_the_loop_leaves_nothing_running(cancelled_after):
+    begun, ended, closed = [], [], []
+
+    async def work(n):
+        begun.append(n)
+        try:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            return [Outcome(n, n)]
+        finally:
+            ended.append(n)
+
+    async def closing():
+        await asyncio.sleep(0)
+        closed.append(1)
+
+    async def consume():
+        async with FanOut(work, range(8), max_at_once=3, closing=closing) as outcomes:
+            async for _ in outcomes:
+                pass
+
+    before = asyncio.all_tasks()
+    for turns in range(41):
+        await cancelled_after(turns, consume)
+        assert asyncio.all_tasks() == before
+        assert sorted(begun) == sorted(ended)
+    # Only a task that was cancelled before it began has nothing to close.
+    assert len(closed) >= 39
+
+
+async def test_cancelling_again_while_the_block_is_being_left_still_waits_for_what_is_in_flight():
+    ended = []
+
+    async def work(n):
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            ended.append(n)
+
+    async def consume():
+        async with FanOut(work, range(3), max_at_once=3) as outcomes:
+            await anext(outcomes)
+
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(consume())
+    for turn in range(40):
+        if turn >= 20 and turn % 3 == 0:
+            task.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("wrong", [0, -1])
+def test_nothing_ahead_at_all_cannot_work(wrong):
+    with pytest.raises(InvalidArgument, match="max_ahead"):
+        FanOut(doubled, range(3), max_at_once=1, max_ahead=wrong)

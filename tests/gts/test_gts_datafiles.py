@@ -428,6 +428,26 @@ def test_too_few_rows_for_qiankunding_are_a_warning(engine: EngineType, rows: in
     assert all(problem.is_warning and problem.why.startswith("has 9 rows") for problem in found)
 
 
+@pytest.mark.parametrize(
+    ("engine", "names", "tokens"),
+    [
+        (QIANKUNDING, [f"类别{n}" for n in range(130)], 2 + 129 + 130 * 3),
+        (QIANKUNDING, ["体" * 479], 481),
+        (QIANKUNDING, ["体" * 478], None),
+        (QIANKUNDING, ["sports and other games " * 20 + str(n) for n in range(100)], None),
+        (QIANKUNDING, [str(n) for n in range(240)], 2 + 239 + 240),
+        (BAGUALU, [f"类别{n}" for n in range(130)], None),
+    ],
+)
+def test_labels_that_leave_qiankunding_no_room_are_a_warning(
+    engine: EngineType, names: list[str], tokens: int | None
+) -> None:
+    found = compare([check(CLASSIFICATION, engine, labels(*names))], CLASSIFICATION, engine)
+    assert all(problem.is_warning and problem.field == "labels" for problem in found)
+    counted = [f"take at least {tokens} tokens" in problem.why for problem in found]
+    assert counted == ([] if tokens is None else [True])
+
+
 @pytest.mark.parametrize(("kind", "row"), [(SIMILARITY, ALIKE), (NLI, PAIR), (IE, NAMES), (SUMMARY, LONG)])
 def test_other_task_types_have_nothing_to_compare(kind: TaskType, row: dict[str, Any]) -> None:
     engine = QIANKUNDING if kind in (SIMILARITY, NLI) else BAGUALU

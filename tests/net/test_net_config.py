@@ -101,6 +101,12 @@ def test_limits_under_which_nothing_moves_are_refused(name):
         Limits(**{name: 0})
 
 
+@pytest.mark.parametrize("name", ["max_connections", "max_in_flight", "max_answer_bytes"])
+def test_half_a_connection_is_refused(name):
+    with pytest.raises(WrongType, match=name):
+        Limits(**{name: 0.5})
+
+
 def test_values_that_configure_can_be_pickled():
     for value in (Limits(), Timeouts()):
         assert pickle.loads(pickle.dumps(value)) == value

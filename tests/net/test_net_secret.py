@@ -43,6 +43,10 @@ async def test_a_callable_is_asked_once_and_once_more_when_its_token_was_refused
         return next(tokens)
 
     credential = Credential(ask)
-    assert [(await credential.authorization()).reveal() for _ in range(2)] == ["Bearer one"] * 2
-    assert (await credential.authorization(is_refused=True)).reveal() == "Bearer two"
-    assert (await credential.authorization()).reveal() == "Bearer two"
+    first = await credential.authorization()
+    assert (first.reveal(), await credential.authorization()) == ("Bearer one", first)
+    second = await credential.authorization(refused=first)
+    assert second.reveal() == "Bearer two"
+    assert await credential.authorization() is second
+    # A call that was refused with the old token meets the new one.
+    assert await credential.authorization(refused=first) is second

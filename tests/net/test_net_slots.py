@@ -1,12 +1,14 @@
 """Slots against real sockets: what a mock cannot show."""
 
 import asyncio
+import random
 import ssl
 
 import httpx
 import pytest
 
-from gts_async._net.slots import SlotTransport
+from gts_async import MisuseError
+from gts_async._net.slots import DRAINING_TIME, SlotTransport
 
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\nno"
@@ -165,3 +167,111 @@ async def test_certificates_are_asked_for_once_per_new_https_slot():
         with pytest.raises(httpx.ConnectError):
             await client.get("https://127.0.0.1:1/")
     assert asked == [1]
+
+
+async def test_closing_tells_whoever_waits_for_a_connection():
+    slots = transport(max_connections=1)
+    async with Server() as server, httpx.AsyncClient(transport=slots, timeout=None) as client:
+        server.may_answer.clear()
+        first = asyncio.create_task(client.get(server.url))
+        while server.connections < 1:
+            await asyncio.sleep(0)
+        waiting = [asyncio.create_task(client.get(server.url)) for _ in range(5)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(slots.aclose())
+        async with asyncio.timeout(1):
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [MisuseError] * 5
+        server.may_answer.set()
+        assert (await first).text == "ok"
+        await closing
+    await drained(server)
+
+
+async def test_closing_cuts_an_exchange_that_does_not_end_by_itself():
+    slots = transport()
+    async with Server() as server:
+        client = httpx.AsyncClient(transport=slots, timeout=None)
+        server.may_answer.clear()
+        task = asyncio.create_task(client.get(server.url))
+        while server.connections < 1:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(DRAINING_TIME + 1):
+            await client.aclose()
+            with pytest.raises(httpx.ReadError):
+                await task
+        assert (slots.in_use, slots.idle) == (0, 0)
+        server.may_answer.set()
+        await drained(server)
+
+
+async def test_closing_twice_or_at_once_or_cancelled_is_fine(cancelled_after):
+    for turns in range(8):
+        slots = transport()
+        async with Server() as server:
+            client = httpx.AsyncClient(transport=slots)
+            await asyncio.gather(client.get(server.url), client.get(server.url))
+            await cancelled_after(turns, slots.aclose)
+            await asyncio.gather(slots.aclose(), slots.aclose(), client.aclose())
+            await drained(server)
+        assert (slots.in_use, slots.idle) == (0, 0)
+        with pytest.raises(MisuseError, match="closed"):
+            await slots.handle_async_request(httpx.Request("GET", server.url))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no roots"), ssl.SSLError("bad roots")])
+async def test_certificates_that_cannot_be_loaded_mean_that_nothing_was_sent(error):
+    async def context():
+        raise error
+
+    slots = transport(max_connections=1, ssl_context=context)
+    async with httpx.AsyncClient(transport=slots) as client:
+        for _ in range(3):
+            with pytest.raises(httpx.ConnectError, match="roots"):
+                await client.get("https://127.0.0.1:1/")
+    assert slots.in_use == 0
+
+
+class Echo(Server):
+    """Answers with the path it was asked for, in two parts."""
+
+    async def _serve(self, reader, writer):
+        self.connections += 1
+        self.open += 1
+        try:
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                path = request.split(b" ")[1]
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(path))
+                await asyncio.sleep(0)
+                writer.write(path)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+
+async def test_a_storm_of_cancellations_loses_no_slot_and_mixes_up_no_answers():
+    slots, chance, answered = transport(max_connections=5), random.Random(7), 0
+    async with Echo() as server, httpx.AsyncClient(transport=slots, timeout=5) as client:
+
+        async def ask(number):
+            nonlocal answered
+            assert (await client.get(f"{server.url}{number}")).text == f"/{number}"
+            answered += 1
+
+        for round_ in range(20):
+            tasks = [asyncio.create_task(ask(round_ * 100 + number)) for number in range(20)]
+            for _ in range(chance.randrange(60)):
+                await asyncio.sleep(0)
+            for task in chance.sample(tasks, 10):
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert {type(result) for result in results} <= {type(None), asyncio.CancelledError}
+        assert slots.in_use == 0
+        assert slots.idle <= 5
+        assert answered >= 200
+        await asyncio.gather(*[ask(n) for n in range(5)])
+    await drained(server)

@@ -1,0 +1,76 @@
+"""What tests of several areas share."""
+
+import asyncio
+import contextlib
+
+import anyio
+import pytest
+
+
+@pytest.fixture(params=["task", "wait_for", "timeout", "scope", "group"])
+def cancelled_after(request):
+    """Give ``await cancelled_after(turns, work)``: runs `work()`, cancelled from outside after so many loop turns.
+
+    A test that asks for it runs in five styles: a native cancel, through `wait_for`, by `asyncio.timeout`, by an anyio
+    scope, and because a sibling in a TaskGroup failed. What `work` ends with is passed over.
+    """
+    return {"task": _task, "wait_for": _wait_for, "timeout": _timeout, "scope": _scope, "group": _group}[request.param]
+
+
+def _after(turns, action):
+    loop = asyncio.get_running_loop()
+    if turns:
+        loop.call_soon(_after, turns - 1, action)
+    else:
+        action()
+
+
+async def _task(turns, work):
+    task = asyncio.ensure_future(work())
+    _after(turns, task.cancel)
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _wait_for(turns, work):
+    async def waiting():
+        await asyncio.wait_for(work(), 1000)
+
+    await _task(turns, waiting)
+
+
+async def _timeout(turns, work):
+    async def bounded():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as bound:
+                _after(turns, lambda: with_suppressed(bound))
+                await work()
+
+    def with_suppressed(bound):
+        # RuntimeError: the block is over already.
+        with contextlib.suppress(RuntimeError):
+            bound.reschedule(asyncio.get_running_loop().time())
+
+    await asyncio.gather(asyncio.ensure_future(bounded()), return_exceptions=True)
+
+
+async def _scope(turns, work):
+    async def scoped():
+        with anyio.CancelScope() as scope:
+            _after(turns, scope.cancel)
+            await work()
+
+    await asyncio.gather(asyncio.ensure_future(scoped()), return_exceptions=True)
+
+
+async def _group(turns, work):
+    async def fail():
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise OSError
+
+    async def grouped():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work())
+            group.create_task(fail())
+
+    await asyncio.gather(asyncio.ensure_future(grouped()), return_exceptions=True)
