@@ -6,6 +6,8 @@ import contextlib
 import anyio
 import pytest
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture(params=["task", "wait_for", "timeout", "scope", "group"])
 def cancelled_after(request):

@@ -77,10 +77,20 @@ async def test_a_finished_bagualu_run_is_a_success_although_its_status_is_500_fo
     assert caught.value.status == 500
 
 
+@pytest.mark.parametrize("outcome", [Stage.SUCCEEDED, Stage.FAILED])
+async def test_a_short_training_like_the_one_before_is_not_missed(gts_session, gts_trainer, data, outcome):
+    task = await gts_session.create_task("t", task_type="classification", engine_type="qiankunding")
+    await task.upload(*data)
+    gts_trainer.plan(*[Script(training=0.3, outcome=outcome)] * 2)
+    first, second = [await gts_session.wait_all([await task.train(**FILES)], deadline=60) for _ in range(2)]
+    assert first == second
+
+
 async def test_a_settled_run_gives_the_same_look_again_at_once(task, gts_clock):
     run = await task.train(**FILES)
     first, then = await run, gts_clock.now()
-    assert await run is first
+    assert await run == first
+    assert first.observed_at is not None
     assert [change.status async for change in run.watch()] == [TaskStatus.SUCCEEDED]
     assert gts_clock.now() == then
 

@@ -88,8 +88,12 @@ class Progress(Protocol[L]):
         """Give the looks to believe after `sighting`, in order, if any; raises WorkLost or WorkStalled."""
         ...
 
-    def between(self, previous: Any, status: Any) -> tuple[Any, ...]:
-        """Give the stages that must have been passed unseen between two statuses."""
+    def between(self, previous: Any, look: L) -> tuple[L, ...]:
+        """Give what would have been seen of the stages that were passed between the status before and `look`."""
+        ...
+
+    def wants_look_within(self, now: float) -> float | None:
+        """Give the seconds within which the next look is wanted, whatever the schedule; None: as scheduled."""
         ...
 
 
@@ -210,7 +214,10 @@ class Watch(Generic[L]):
     async def _pause(self) -> None:
         """Wait until a look is due, the bell rings, or at once for the first look; then for the session's budget."""
         if self._looked:
-            interval = self._schedule.interval(self._clock.now() - self._changed, self._chance())
+            now = self._clock.now()
+            interval = self._schedule.interval(now - self._changed, self._chance())
+            wanted = self._progress.wants_look_within(now)
+            interval = interval if wanted is None else min(interval, wanted)
             await self._bell.rung_within(interval, self._clock, heard=self._heard)
         self._looked = True
         # Taken before the look: a ring during it may be about something that the look just missed.
@@ -246,14 +253,15 @@ class Watch(Generic[L]):
         is_final = look is self._progress.final
         if look.status is known and not is_final:
             return
-        now, wall = self._clock.now(), look.observed_at or self._clock.wall()
         assert self._began is not None  # noqa: S101 - set by the first step
+        now, wall = self._clock.now(), look.observed_at or self._clock.wall()
         self._changed, elapsed = now, now - self._began
         if known is not None:
-            for stage in self._progress.between(known, look.status):
-                passed: Any = attrs.evolve(look, status=stage)  # type: ignore[misc]  # looks are attrs values
-                self._due.append(Transition(known, stage, passed, wall, elapsed, is_synthesized=True))
-                known = stage
+            for passed in self._progress.between(known, look):
+                self._due.append(Transition(known, passed.status, passed, wall, elapsed, is_synthesized=True))
+                known = passed.status
+        if look.observed_at is None:
+            look = attrs.evolve(look, observed_at=wall)  # type: ignore[misc]  # looks are attrs values
         self._due.append(Transition(known, look.status, look, wall, elapsed, is_final=is_final))
 
     def _check_stall(self) -> None:

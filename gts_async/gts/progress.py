@@ -12,6 +12,9 @@ from gts_async.gts.values import EngineType, TaskInfo, TaskStatus
 START_GRACE = 120.0
 """Seconds from the train call to the first sign of its process; importing takes 4 to 8 s on a fast host."""
 
+QUICK_LOOK, QUICK_PART = 0.1, 0.02
+"""Seconds between two looks while a run must be told from the one before, and what part of the wait so far."""
+
 FAULTS = 3
 FAULT_SECONDS = 2.0
 """That many 500s in a row over that many seconds are an answer; a half-written file is whole again within ms."""
@@ -81,10 +84,16 @@ class RunProgress:
             return self._not_begun(sighting, now)
         return self._believe(sighting)
 
-    def between(self, previous: TaskStatus, status: TaskStatus) -> tuple[TaskStatus, ...]:
+    def between(self, previous: TaskStatus, look: TaskInfo) -> tuple[TaskInfo, ...]:
         """Give TRAINING if it must have been passed: every ending but a deletion comes after it."""
-        ended = status in SETTLED
-        return (TaskStatus.TRAINING,) if previous is TaskStatus.INITIALIZED and ended else ()
+        is_passed = previous is TaskStatus.INITIALIZED and look.status in SETTLED
+        return (TaskInfo(TaskStatus.TRAINING, "On Training", observed_at=look.observed_at),) if is_passed else ()
+
+    def wants_look_within(self, now: float) -> float | None:
+        """Ask for quick looks until a run on a used task has begun: its only sure sign may last less than a second."""
+        if self.has_begun or self.before is None or self.before.status is TaskStatus.INITIALIZED:
+            return None
+        return max(QUICK_LOOK, QUICK_PART * (now - self.started_at))
 
     def _believe(self, look: TaskInfo) -> tuple[TaskInfo, ...]:
         if look.status is TaskStatus.INITIALIZED and self.before is not None:

@@ -63,10 +63,15 @@ class JobProgress:
             self.final = sighting
         return (*turned, sighting)
 
-    def between(self, previous: JobStatus, status: JobStatus) -> tuple[JobStatus, ...]:
-        """Give the stages passed unseen: to succeed, a job of the newer dialect must have run."""
+    def between(self, previous: JobStatus, look: JobInfo) -> tuple[JobInfo, ...]:
+        """Give the stage passed unseen: to succeed, a job of the newer dialect must have run."""
         is_early = previous in (JobStatus.UNASSIGNED, JobStatus.ASSIGNED, JobStatus.PREPARING, JobStatus.PENDING)
-        return (JobStatus.RUNNING,) if is_early and status is JobStatus.SUCCEEDED else ()
+        is_passed = is_early and look.status is JobStatus.SUCCEEDED
+        return (JobInfo(JobStatus.RUNNING, observed_at=look.observed_at),) if is_passed else ()
+
+    def wants_look_within(self, now: float) -> float | None:
+        """Ask for nothing more than the schedule gives: the cluster reports every 10 s."""
+        return None
 
     def _grace(self, look: JobInfo) -> float:
         """Give the seconds that this look must last before it is believed."""

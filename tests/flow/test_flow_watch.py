@@ -35,7 +35,7 @@ class Stage(Enum):
 @attrs.frozen
 class Look:
     status: Stage
-    observed_at: object = None
+    observed_at: object = attrs.field(default=None, eq=False)
 
 
 QUEUED, RUNNING, DONE = map(Look, Stage)
@@ -51,8 +51,9 @@ class Handle:
 class Progress:
     """Believes every look; DONE settles; to be done, one must have run."""
 
-    def __init__(self):
+    def __init__(self, *, hurry=None):
         self.final = None
+        self.hurry = hurry
 
     def see(self, sighting, now):
         if isinstance(sighting, Exception):
@@ -61,8 +62,11 @@ class Progress:
             self.final = sighting
         return (sighting,)
 
-    def between(self, previous, status):
-        return (Stage.RUNNING,) if (previous, status) == (Stage.QUEUED, Stage.DONE) else ()
+    def between(self, previous, look):
+        return (RUNNING,) if (previous, look.status) == (Stage.QUEUED, Stage.DONE) else ()
+
+    def wants_look_within(self, now):
+        return self.hurry
 
 
 class Looking:
@@ -121,6 +125,12 @@ async def test_a_stage_passed_unseen_is_synthesized(clock):
     ]
 
 
+async def test_a_look_that_is_wanted_sooner_comes_sooner(clock):
+    look = Looking(clock, QUEUED, QUEUED, DONE)
+    await told(watch(look, progress=Progress(hurry=0.25)))
+    assert look.times == [0, 0.25, 0.5]
+
+
 async def test_work_that_is_settled_already_is_one_final_transition_without_a_look(clock):
     look, progress = Looking(clock, DONE), Progress()
     progress.final = DONE
@@ -130,8 +140,8 @@ async def test_work_that_is_settled_already_is_one_final_transition_without_a_lo
 
 async def test_settled_gives_the_final_look_however_often_it_is_asked(clock):
     watching = watch(Looking(clock, QUEUED, DONE))
-    assert await watching.settled() is DONE
-    assert await watching.settled() is DONE
+    assert await watching.settled() == DONE
+    assert await watching.settled() == DONE
     with pytest.raises(StopAsyncIteration):
         await anext(watching)
 
@@ -149,7 +159,7 @@ async def test_a_ring_brings_the_next_look_forward(clock):
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     bell.ring()
-    assert await waiting is DONE
+    assert await waiting == DONE
     assert clock.now() < 1
 
 
@@ -193,7 +203,7 @@ async def test_the_deadline_counts_from_the_first_step(clock):
 @pytest.mark.parametrize("bad", [TimedOut("late"), NotSent("refused"), ServerFailed("502", status=502)])
 async def test_a_bad_look_is_only_a_bad_look_even_if_it_timed_out(clock, bad):
     look = Looking(clock, QUEUED, bad, bad, DONE)
-    assert await watch(look, deadline=10).settled() is DONE
+    assert await watch(look, deadline=10).settled() == DONE
     assert look.times == [0, 1, 2, 3]
 
 
@@ -211,19 +221,19 @@ async def test_work_that_cannot_be_seen_any_more_is_lost_to_us(clock):
     with pytest.raises(WorkLost, match="refused") as caught:
         await watch(look).settled()
     assert clock.now() == PATIENCE + 2
-    assert caught.value.last_look is QUEUED
+    assert caught.value.last_look == QUEUED
 
 
 @pytest.mark.parametrize("interval", [PATIENCE * 2, PATIENCE * 0.9])
 async def test_one_bad_look_after_a_long_interval_does_not_end_it(clock, interval):
     look = Looking(clock, QUEUED, NotSent("refused"), DONE)
-    assert await watch(look, schedule=Schedule(minimum=interval, maximum=interval)).settled() is DONE
+    assert await watch(look, schedule=Schedule(minimum=interval, maximum=interval)).settled() == DONE
 
 
 async def test_the_patience_begins_anew_with_every_good_look(clock):
     bad = [NotSent("refused")] * int(PATIENCE - 10)
     look = Looking(clock, QUEUED, *bad, QUEUED, *bad, DONE)
-    assert await watch(look).settled() is DONE
+    assert await watch(look).settled() == DONE
 
 
 async def test_work_that_never_changes_has_stalled_if_one_asked(clock):
@@ -281,7 +291,7 @@ async def test_cancelling_at_any_turn_of_the_loop_leaves_nothing_and_the_watch_g
         await cancelled_after(turns, watching.settled)
         assert look.in_flight == 0
         assert asyncio.all_tasks() == before
-        assert await watching.settled() is DONE
+        assert await watching.settled() == DONE
 
 
 async def test_a_watch_that_is_dropped_leaves_nothing(clock):
@@ -303,6 +313,6 @@ async def test_the_hook_is_told_every_transition_and_its_errors_lose_none(clock,
         events.append((event.kind, event.subject, event.elapsed, event.detail))
         raise KeyError("the hook's own fault")
 
-    assert await watch(Looking(clock, QUEUED, DONE), on_event=hook).settled() is DONE
+    assert await watch(Looking(clock, QUEUED, DONE), on_event=hook).settled() == DONE
     assert [event[3] for event in events] == ["QUEUED", "RUNNING", "DONE"]
     assert len([record for record in caplog.records if record.exc_info]) == 3

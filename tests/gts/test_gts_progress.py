@@ -132,5 +132,15 @@ def test_a_task_that_never_was_is_not_found():
 
 @pytest.mark.parametrize("end", [S, F, X, V])
 def test_training_is_passed_between_initialized_and_any_end(end):
-    assert run(I).between(I, end) == (T,)
-    assert run(I).between(T, end) == ()
+    assert run(I).between(I, look(end, 0.9)) == (TaskInfo(T, "On Training"),)
+    assert run(I).between(T, look(end)) == ()
+
+
+@pytest.mark.parametrize("before", [S, F, X, V, None])
+def test_looks_are_quick_until_a_run_on_a_used_task_has_begun(before):
+    progress = run(before)
+    assert progress.wants_look_within(0.0) == 0.1
+    assert progress.wants_look_within(100.0) == 2.0
+    progress.see(look(T), 100.0)
+    assert progress.wants_look_within(100.0) is None
+    assert run(I).wants_look_within(0.0) is None

@@ -82,5 +82,5 @@ def test_a_job_that_was_there_is_lost_after_a_grace(is_known):
 
 
 def test_running_is_passed_on_the_way_to_success():
-    assert progress().between(JobStatus.PENDING, S) == (JobStatus.RUNNING,)
-    assert progress().between(W, S) == ()
+    assert progress().between(JobStatus.PENDING, JobInfo(S)) == (JobInfo(JobStatus.RUNNING),)
+    assert progress().between(W, JobInfo(S)) == ()
