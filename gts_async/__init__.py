@@ -10,7 +10,7 @@ The map of the package, from what one wants to see or change to the file that ho
 =====================================================  ============================================================
 what                                                   open
 =====================================================  ============================================================
-sessions, tasks, runs, jobs, loaded models             ``_session.py`` ``_task.py`` ``_job.py`` ``_inference.py``
+sessions, tasks, runs, jobs                            ``_session.py`` ``_task.py`` ``_engine.py`` ``_job.py``
 what bytes a call sends, how its answer is read        ``gts/calls.py`` ``gts/answers.py`` ``sxwl/calls.py``
                                                        ``sxwl/answers.py``; what a call is: ``wire.py``
 what a code or status means                            ``gts/values.py`` ``sxwl/values.py``

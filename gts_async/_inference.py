@@ -15,6 +15,7 @@ from typing import Literal, Self
 import anyio
 import attrs
 
+from gts_async._engine import Engine
 from gts_async._errors import (
     Busy,
     GtsAsyncError,
@@ -28,7 +29,6 @@ from gts_async._errors import (
 )
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
-from gts_async._flow.service import Service
 from gts_async._flow.shield import finished
 from gts_async._net.config import check_seconds
 from gts_async._predicting import MAX_BATCH, Predicting, Row, Sample, check_batch
@@ -74,7 +74,7 @@ class InferenceSession(Predicting):
 
     def __init__(
         self,
-        service: Service,
+        engine: Engine,
         task_id: str,
         task_type: TaskType | None,
         engine_type: EngineType | None,
@@ -87,7 +87,7 @@ class InferenceSession(Predicting):
             raise InvalidArgument("when_taken", f"there is no {when_taken!r}", "use 'wait' or 'raise'")
         self.id = task_id
         self.stats = InferenceStats()
-        self._service = service
+        self._engine = engine
         self._task_type = task_type
         self._engine_type = engine_type
         self._load_timeout = check_seconds("load_timeout", load_timeout)
@@ -110,12 +110,12 @@ class InferenceSession(Predicting):
 
     @property
     def _clock(self) -> Clock:
-        return self._service.clock
+        return self._engine.clock
 
     async def __aenter__(self) -> Self:
         if self._lease is not None:
             raise MisuseError("this inference session is open already; call serve() again for another")
-        line = await self._service.exchange.line()
+        line = await self._engine.exchange.line()
         taken = lease(line.base_url.text)
         if self._when_taken == "raise":
             try:
@@ -126,7 +126,9 @@ class InferenceSession(Predicting):
             await taken.acquire()
         self._lease = taken
         try:
-            await self._check_trained()
+            if await self._is_training():
+                # Loading would overwrite the status of the training (`start_inference`).
+                raise WrongState(f"{self.id}: is still being trained; wait for its end", call="start_inference")
             await self._load()
         except BaseException as error:
             # The request may have been cut while the engine was loading: it would keep the model for ever.
@@ -161,32 +163,31 @@ class InferenceSession(Predicting):
             return
         while True:
             try:
-                await self._service.exchange.send(calls.end_inference(self.id), timeout=RELEASE_TIME)
+                if await self._is_training():
+                    # Ending would write "Train Success" over a training that goes on (`end_inference`).
+                    log.warning("%r: not released: the task is being trained again", self)
+                    return
+                await self._engine.exchange.send(calls.end_inference(self.id), timeout=RELEASE_TIME)
             except ServerFailed as error:
                 # 500: nothing is loaded. After a cut load that may only mean: not yet.
                 if not is_cut:
                     log.warning("%r: the engine had nothing to release: %s", self, error)
                     return
-                await self._service.clock.sleep(RELEASE_PAUSE)
+                await self._engine.clock.sleep(RELEASE_PAUSE)
             except GtsAsyncError as error:
                 log.warning("%r: the model was not released: %s", self, error)
                 return
             else:
                 return
 
-    async def _check_trained(self) -> None:
-        """Raise WrongState for a task in training: loading it would overwrite its status (`start_inference`)."""
-        try:
-            look = await self._service.exchange.send(calls.task_status(self.id), max_attempts=1)
-        except ServerFailed:
-            # A trained bagualu task answers so; whether there is a model is for the engine to say.
-            return
-        if look.status is TaskStatus.TRAINING:
-            raise WrongState(f"{self.id}: is still being trained; wait for its end", call="start_inference")
+    async def _is_training(self) -> bool:
+        """Tell whether the task is being trained; a trained bagualu task answers with 500 and is not."""
+        sighting = await self._engine.sight(self.id)
+        return not isinstance(sighting, ServerFailed) and sighting.status is TaskStatus.TRAINING
 
     async def _load(self) -> None:
         self._is_loading = True
-        await self._service.exchange.send(calls.start_inference(self.id), timeout=self._load_timeout)
+        await self._engine.exchange.send(calls.start_inference(self.id), timeout=self._load_timeout)
         self._is_loading = False
         self._is_loaded, self._is_spent = True, False
         self._loads += 1
@@ -213,7 +214,7 @@ class InferenceSession(Predicting):
                 # Spent by the attempt: a predict that was cut may have run to its end all the same.
                 self._is_spent = True
                 try:
-                    return await self._service.exchange.send(call, timeout=timeout)
+                    return await self._engine.exchange.send(call, timeout=timeout)
                 except ServerFailed as error:
                     # A try whose answer was lost has spent the load, and the next one got this.
                     if is_fresh or error.status != 500:
@@ -222,7 +223,7 @@ class InferenceSession(Predicting):
     async def _ask_loaded(self, call: Call[tuple[Result, ...]], timeout: float | None) -> tuple[Result, ...]:
         loads = self._loads
         try:
-            return await self._service.exchange.send(call, timeout=timeout)
+            return await self._engine.exchange.send(call, timeout=timeout)
         except ServerFailed as error:
             if error.status != 500:
                 raise
@@ -231,7 +232,7 @@ class InferenceSession(Predicting):
                 if self._loads == loads:
                     await self._load()
                     self.stats.reloads += 1
-        answer = await self._service.exchange.send(call, timeout=timeout)
+        answer = await self._engine.exchange.send(call, timeout=timeout)
         # Loading again helped. Of a task known by its id only, this is how the single-use pipeline shows itself.
         if self._engine_type is None and self._task_type in (None, TaskType.CLASSIFICATION):
             self._is_single_use = self._is_spent = True
@@ -239,12 +240,8 @@ class InferenceSession(Predicting):
 
     async def _check_lease(self, error: ServerFailed) -> None:
         """Raise LeaseLost if the engine says that this task is not being served any more."""
-        try:
-            look = await self._service.exchange.send(calls.task_status(self.id))
-        except ServerFailed:
-            # A bagualu task that is trained but not loaded answers its status with 500.
-            look = None
-        if look is None or look.status is not TaskStatus.SERVING:
+        sighting = await self._engine.sight(self.id)
+        if isinstance(sighting, ServerFailed) or sighting.status is not TaskStatus.SERVING:
             raise LeaseLost(f"{self!r}: somebody else ended or replaced this task's inference") from error
 
     def _kind(self, sample: Sample) -> TaskType:

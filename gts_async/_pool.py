@@ -59,7 +59,7 @@ class InferencePool(Predicting):
     async def __aenter__(self) -> Self:
         if self._batcher is not None:
             raise MisuseError("this pool is open already")
-        lines = [await member.session._service.exchange.line() for member in self._members]
+        lines = [await member.session._engine.exchange.line() for member in self._members]
         if len({line.base_url.text for line in lines}) < len(lines):
             raise InvalidArgument("sessions", "has two on one engine, which has one model slot", "give one per engine")
         loading = [asyncio.ensure_future(member.session.__aenter__()) for member in self._members]

@@ -14,6 +14,7 @@ import anyio.to_thread
 import attrs
 import msgspec
 
+from gts_async._engine import Engine
 from gts_async._errors import (
     AlreadyExists,
     InvalidArgument,
@@ -37,7 +38,7 @@ from gts_async._net.retry import RetryBudget, RetryPolicy
 from gts_async._net.secret import AskForToken
 from gts_async._net.settings import Settings
 from gts_async._submission import check_spec, submit, submit_many
-from gts_async._task import Engine, RunToken, Task, TrainingRun
+from gts_async._task import RunToken, Task, TrainingRun
 from gts_async.gts import calls as gts_calls
 from gts_async.gts.values import TaskInfo, TaskStatus, TaskType, check_name, check_pipeline
 from gts_async.sxwl import calls as sxwl_calls
@@ -65,7 +66,9 @@ class AsyncSession:
     ``_TOKEN_FILE``, ``_DIALECT``), else from ``gts_async.toml`` in the working directory, else from the user's
     configuration file. `token` is a string, or an async callable that is asked for one and asked once more after a
     401. `transport` and `http_client` take any httpx transport or client and use it untouched; a given client is not
-    closed. `on_event` is called with each Event, on the loop. Constructing does no I/O.
+    closed. (With a client of your own a lost answer is likelier: the engine closes the connection after each 500
+    without saying so, and httpx's own pool sends the next call into it.) `on_event` is called with each Event, on the
+    loop. Constructing does no I/O.
 
     Use it with ``async with``, or call `aclose`. Raises InvalidArgument and WrongType; later MisuseError for a closed
     session or one that belongs to another event loop.

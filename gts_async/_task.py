@@ -1,5 +1,6 @@
 """Task and TrainingRun: a GTS Engine task by its id, and one training of it, fenced against the one before."""
 
+import logging
 import os
 from collections.abc import Generator
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import attrs
 import msgspec
 
+from gts_async._engine import Engine
 from gts_async._errors import (
     NotFound,
     OutcomeUnknown,
@@ -17,30 +19,20 @@ from gts_async._errors import (
     UploadRejected,
     WorkFailed,
     WorkStopped,
-    WrongState,
 )
 from gts_async._files.preflight import preflight
 from gts_async._files.progress import OnProgress, Progress
 from gts_async._files.upload import MultipartStream, open_multipart
 from gts_async._flow.exits import OnExit, settled
-from gts_async._flow.service import Service
 from gts_async._flow.watch import Watch
 from gts_async._inference import InferenceSession
 from gts_async._predicting import MAX_BATCH
 from gts_async.gts import calls
-from gts_async.gts.progress import START_GRACE, Before, RunProgress
+from gts_async.gts.progress import Before, RunProgress
 from gts_async.gts.values import EngineType, TaskInfo, TaskStatus, TaskType, TrainOptions, check_name
 from gts_async.wire import FilePart, Multipart
 
-STOP_PAUSE = 0.5
-"""Seconds between two tries to stop a training whose process is not up yet."""
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Engine(Service):
-    """GTS Engine as one session sees it, and the trainings that this session has begun, by task id."""
-
-    runs: dict[str, RunProgress] = attrs.field(factory=dict)
+log = logging.getLogger("gts_async")
 
 
 @attrs.frozen
@@ -62,7 +54,7 @@ class Task:
         engine cannot answer for it (`check_task_status` reads an accuracy that no bagualu pipeline writes).
         """
         try:
-            return await self._engine.exchange.send(calls.task_status(self.id), timeout=timeout)
+            return await self._engine.look(self.id, timeout=timeout)
         except ServerFailed as error:
             if error.status == 500:
                 error.add_note("a trained bagualu task that is not being served answers so for ever; its run tells")
@@ -78,13 +70,15 @@ class Task:
         """Send data files, several in one request, streamed from disk; a file of the same name is replaced.
 
         With `check`, the files are read first and InvalidData lists every line that the training would stumble over
-        (only if the task's types are known). `progress` is called with the bytes sent and, at the end, acknowledged.
-        Raises InvalidArgument, FileMissing, NotFound and UploadRejected.
+        (only if the task's types are known); what is merely doubtful is logged. `progress` is called with the bytes
+        sent and, at the end, acknowledged. Raises InvalidArgument, FileMissing, NotFound and UploadRejected.
         """
         files = [FilePart(Path(path).name, os.fspath(path)) for path in paths]
         call = calls.upload(self.id, files)
         if check and self.task_type is not None and self.engine_type is not None:
-            await preflight([Path(path) for path in paths], self.task_type, self.engine_type)
+            for report in await preflight([Path(path) for path in paths], self.task_type, self.engine_type):
+                for problem in report.problems:
+                    log.warning("%s: %s", self.id, problem)
         sent: list[int] = []
 
         async def opened(form: Multipart) -> MultipartStream:
@@ -137,7 +131,7 @@ class Task:
             seed=seed,
             gpuid=gpuid,
         )
-        before = await self._before()
+        before = await self._engine.before(self.id)
         clock = self._engine.clock
         progress = RunProgress(before, engine_type=self.engine_type, started_at=clock.now())
         run = TrainingRun(self, progress, clock.wall())
@@ -147,39 +141,23 @@ class Task:
             error.intent = run.token()
             raise
         self._engine.runs[self.id] = progress
+        self._engine.dead.discard(self.id)
         return run
-
-    async def _before(self) -> Before:
-        """Look at what the task shows before the training begins; raises WrongState if one is going on."""
-        known = self._engine.runs.get(self.id)
-        is_starting = (
-            known is not None and known.final is None and self._engine.clock.now() - known.started_at < START_GRACE
-        )
-        try:
-            look = await self.status()
-        except ServerFailed as error:
-            if error.status != 500:
-                raise
-            return Before(None)
-        if look.status is TaskStatus.TRAINING or (is_starting and known is not None and not known.has_begun):
-            raise WrongState(
-                f"{self.id}: a training is going on; stop it first: the engine would let a second one wipe its outputs",
-                call="start_training",
-            )
-        return Before(look.status, look.test_acc)
 
     async def stop(self, *, timeout: float | None = None) -> None:
         """Stop the training, also in the seconds before its process is up: the engine is asked until it took.
 
-        Raises WrongState if nothing is being trained, NotFound, and ServerFailed if the process has died unseen.
+        A training that this session has not begun itself is given 15 s to come up. Raises WrongState if nothing is
+        being trained, NotFound, and ServerFailed if the process has died unseen: then train again, or delete the task.
         """
-        await _stop(self._engine, self.id, self._engine.runs.get(self.id), timeout)
+        await self._engine.stop(self.id, self._engine.runs.get(self.id), timeout=timeout)
 
     async def delete(self, *, timeout: float | None = None) -> None:
         """Delete the task and all its files; a task that is gone already is fine."""
         with suppress(NotFound):
             await self._engine.exchange.send(calls.delete_task(self.id), timeout=timeout)
         self._engine.runs.pop(self.id, None)
+        self._engine.dead.discard(self.id)
 
     def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[TaskInfo]:
         """Give the transitions of a training that somebody else started, until it is settled.
@@ -265,7 +243,7 @@ class TrainingRun:
 
     async def stop(self, *, timeout: float | None = None) -> None:
         """Stop this training, also in the seconds before its process is up; see `Task.stop`."""
-        await _stop(self.task._engine, self.id, self._progress, timeout)
+        await self.task._engine.stop(self.id, self._progress, timeout=timeout)
 
     def token(self) -> str:
         """Give JSON without secrets from which ``session.resume`` makes this run again, in any process."""
@@ -323,45 +301,3 @@ def _judged(final: TaskInfo, watch: Watch[TaskInfo]) -> TaskInfo:
     if final.status is TaskStatus.STOPPED:
         raise WorkStopped(f"{watch.handle!r}: the training was stopped", **details)
     return final
-
-
-async def _stop(engine: Engine, task_id: str, progress: RunProgress | None, timeout: float | None) -> None:
-    """Ask until the stop took: the engine refuses it until the training's process is up, and starts it all the same."""
-    clock = engine.clock
-    give_up = clock.now() + START_GRACE
-    while True:
-        try:
-            await engine.exchange.send(calls.stop_training(task_id), timeout=timeout)
-        except WrongState as refused:
-            if await _is_stopped(engine, task_id, progress, refused):
-                return
-            if clock.now() > give_up:
-                raise
-        else:
-            engine.hub.bell(task_id).ring()
-            return
-        await clock.sleep(STOP_PAUSE)
-
-
-async def _is_stopped(engine: Engine, task_id: str, progress: RunProgress | None, refused: WrongState) -> bool:
-    """Tell what a refused stop means: True if the training is stopped already, False if it may still come up.
-
-    Raises WrongState if there is nothing to stop.
-    """
-    look: TaskInfo | ServerFailed
-    try:
-        look = await engine.exchange.send(calls.task_status(task_id))
-    except ServerFailed as error:
-        look = error
-    if progress is None:
-        status = None if isinstance(look, ServerFailed) else look.status
-        if status not in (TaskStatus.STOPPED, TaskStatus.TRAINING):
-            raise refused
-        return status is TaskStatus.STOPPED
-    progress.see(look, engine.clock.now())
-    if progress.final is None:
-        return False
-    if progress.final.status is not TaskStatus.STOPPED:
-        ended = progress.final.status.name.lower()
-        raise WrongState(f"{task_id}: the training has {ended} already", call="stop_training") from refused
-    return True

@@ -8,6 +8,7 @@ import pytest
 
 from gts_async import (
     Busy,
+    DeadlineExceeded,
     InvalidArgument,
     InvalidData,
     LeaseLost,
@@ -178,6 +179,18 @@ async def test_a_task_in_training_is_not_loaded(trained, gts_trainer, seen):
         async with task.serve():
             pass
     assert seen("start_inference") == 0
+
+
+async def test_leaving_does_not_end_a_training_that_goes_on(trained, gts_trainer):
+    task = await trained()
+    async with task.serve():
+        gts_trainer.plan(Script(training=1000.0))
+        run = await task.train(**FILES, label_data="l.json")
+        async for change in run.watch():
+            if change.status is TaskStatus.TRAINING:
+                break
+    with pytest.raises(DeadlineExceeded):
+        await run.wait(deadline=100)
 
 
 async def test_a_task_without_a_model_says_so_and_leaves_the_lease(gts_session, trained, seen):

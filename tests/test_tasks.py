@@ -197,6 +197,68 @@ async def test_a_stop_of_a_training_whose_process_is_gone_says_so(task, gts_trai
         await run.stop()
 
 
+async def test_a_dead_training_is_trained_again_once_the_engine_has_said_so(task, gts_trainer):
+    gts_trainer.plan(Script(outcome=Stage.DIED))
+    run = await task.train(**FILES)
+    with pytest.raises(WorkStalled):
+        await run.wait(stalled_after=60)
+    with pytest.raises(WrongState):
+        await task.train(**FILES)
+    with pytest.raises(ServerFailed):
+        await run.stop()
+    assert (await (await task.train(**FILES))).status is TaskStatus.SUCCEEDED
+
+
+async def trained(task, gts_trainer, gts_clock):
+    """Start a long training and wait until its process is up."""
+    gts_trainer.plan(Script(training=3600))
+    run = await task.train(**FILES)
+    while gts_trainer.state(max(gts_trainer.orders), gts_clock.wall().timestamp()).stage is Stage.STARTING:
+        await gts_clock.sleep(0.2)
+    return run
+
+
+async def test_a_stop_counts_although_the_run_before_was_stopped_too(task, gts_trainer, gts_clock):
+    for _ in range(2):
+        run = await trained(task, gts_trainer, gts_clock)
+        await run.stop()
+    with pytest.raises(WorkStopped):
+        await run.wait(deadline=30)
+    await task.train(**FILES)
+
+
+async def test_a_stop_from_elsewhere_is_not_fooled_by_the_stop_before(gts_session, task, gts_trainer, gts_clock):
+    run = await trained(task, gts_trainer, gts_clock)
+    await run.stop()
+    gts_trainer.plan(Script(training=3600))
+    await task.train(**FILES)
+    gts_session._engine.runs.clear()  # as in another process
+    await task.stop()
+    await gts_clock.sleep(30)
+    assert (await task.status()).status is TaskStatus.STOPPED
+
+
+async def test_a_run_that_only_status_calls_saw_end_does_not_bar_the_next(task, gts_trainer, gts_clock):
+    await task.train(**FILES)
+    await gts_clock.sleep(20)
+    await task.train(**FILES)
+    assert len(gts_trainer.orders) == 2
+
+
+async def test_statuses_of_finished_bagualu_tasks_leave_the_retry_budget_alone(gts_session, task):
+    await (await task.train(**FILES))
+    before = gts_session._engine.exchange._budget.left
+    for _ in range(20):
+        with pytest.raises(ServerFailed):
+            await task.status()
+    assert gts_session._engine.exchange._budget.left == before
+
+
+async def test_a_status_that_was_caught_half_written_is_looked_at_again(task, gts_faults):
+    gts_faults.append(faults.status(500, path="check_task_status"))
+    assert (await task.status()).status is TaskStatus.INITIALIZED
+
+
 async def test_a_second_training_is_refused_while_one_goes_on(task, gts_trainer):
     gts_trainer.plan(Script(training=1000.0))
     run = await task.train(**FILES)

@@ -16,7 +16,8 @@ from gts_async.wire import Call, FilePart, Multipart, Pace, Request
 ANSWERED = frozenset({500})
 """The engine answers these calls with 500 when they cannot be done now: another try would get the same.
 
-The other calls have no such case: there a 500 is a file caught half-written, or a bagualu task that has succeeded.
+For `task_status` it is how a finished bagualu task answers for ever, and once in a while a file caught half-written:
+who asks looks again, and does not spend what is there for tries. The other calls have no such case.
 """
 
 
@@ -52,6 +53,7 @@ def task_status(task_id: str) -> Call[TaskInfo]:
         Request.json("POST", "/api/check_task_status", {"task_id": check_name("task_id", task_id)}),
         answers.task_info,
         is_repeatable=True,
+        answers_with=ANSWERED,
     )
 
 

@@ -1,5 +1,6 @@
 """EmulatorTransport: answers a session's requests with pure servers, without a socket; faults can come in between."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -43,11 +44,14 @@ class EmulatorTransport(httpx.AsyncBaseTransport):
         if fault is not None and not fault.is_after:
             return fault.outcome(request)
         body = await request.aread()
+        # Request and answer are a while on their way: only so can a caller be cancelled before, between and after.
+        await asyncio.sleep(0)
         headers = tuple((name.lower(), value) for name, value in request.headers.multi_items())
         query = tuple(url.params.multi_items())
         sent = Request(request.method, url.raw_path.split(b"?")[0].decode(), query, headers, body)
         self.seen.append(sent)
         answer = server.answer(sent, self._now())
+        await asyncio.sleep(0)
         if fault is not None:
             return fault.outcome(request)
         return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)

@@ -92,7 +92,7 @@ def test_a_call_sends(call: Call[Any], request_: Request) -> None:
 HABITS = {
     "create_task": (False, Pace.ORDINARY, set()),
     "list_tasks": (True, Pace.ORDINARY, set()),
-    "task_status": (True, Pace.ORDINARY, set()),
+    "task_status": (True, Pace.ORDINARY, {500}),
     "upload": (True, Pace.TRANSFER, {500}),
     "delete_task": (True, Pace.ORDINARY, {500}),
     "start_training": (False, Pace.ORDINARY, {500}),

@@ -27,7 +27,12 @@ def test_a_fault_meets_requests_whose_path_ends_so(path, asked, is_met):
 
 def test_a_fault_meets_as_often_as_told():
     fault = faults.refused("/train", times=2)
-    assert [fault.meets("POST", path) for path in ("/train", "/other", "/train", "/train")] == [True, False, True, False]
+    assert [fault.meets("POST", path) for path in ("/train", "/other", "/train", "/train")] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def passed(pytester):
 
 def test_a_session_talks_to_the_engine_and_the_cloud(passed):
     passed(
-        '''
+        """
         from gts_async import JobSpec
 
         async def test_engine(gts_session, gts_engine):
@@ -34,21 +34,22 @@ def test_a_session_talks_to_the_engine_and_the_cloud(passed):
             assert [task.id for task in await gts_session.list_tasks()] == ["t"]
 
         async def test_cloud(gts_session, gts_clock):
-            job = await gts_session.submit(JobSpec(gpu_type="RTX", image_path="registry.test/image"))
-            info = await job
+            spec = JobSpec(gpu_type="NVIDIA-GeForce-RTX-3090", image_path="registry.test/image")
+            job = await gts_session.submit(spec)
+            info = await job.wait(deadline=3600)
             assert info.status.name == "SUCCEEDED"
             assert gts_clock.now() > 0
 
         async def test_every_test_has_servers_of_its_own(gts_session):
             assert await gts_session.list_tasks() == []
-        ''',
+        """,
         passed=3,
     )
 
 
 def test_faults_are_a_list_to_fill(passed):
     passed(
-        '''
+        """
         import pytest
         from gts_async import JobSpec, OutcomeUnknown
         from gts_async.testing import faults
@@ -57,14 +58,14 @@ def test_faults_are_a_list_to_fill(passed):
             gts_faults.append(faults.cut())
             with pytest.raises(OutcomeUnknown):
                 await gts_session.submit(JobSpec(gpu_type="RTX", image_path="registry.test/image"))
-        ''',
+        """,
         passed=1,
     )
 
 
 def test_a_deadline_of_hours_takes_no_time_even_in_the_first_call(passed):
     passed(
-        '''
+        """
         import time
         import pytest
         from gts_async import NotFound
@@ -78,14 +79,14 @@ def test_a_deadline_of_hours_takes_no_time_even_in_the_first_call(passed):
             began = time.monotonic()
             await gts_clock.sleep(1e5)
             assert time.monotonic() - began < 5
-        ''',
+        """,
         passed=2,
     )
 
 
 def test_a_fixture_may_be_replaced(passed):
     passed(
-        '''
+        """
         import pytest
         from gts_async.testing import FakeClock
 
@@ -96,19 +97,19 @@ def test_a_fixture_may_be_replaced(passed):
         async def test_it(gts_session, gts_clock):
             assert gts_session._clock is gts_clock
             assert gts_session._clock._autojump is False
-        ''',
+        """,
         passed=1,
     )
 
 
 def test_loading_the_plugin_imports_nothing_heavy(pytester):
     pytester.makepyfile(
-        '''
+        """
         import sys
 
         def test_it():
             assert "gts_async.testing.plugin" in sys.modules
             assert not {"sklearn", "uvicorn", "gts_async.local", "gts_async.emulator"} & {*sys.modules}
-        '''
+        """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q").assert_outcomes(passed=1)
