@@ -53,12 +53,7 @@ class Task:
         Raises NotFound; and ServerFailed with `.status` 500 for a trained bagualu task that is not being served: the
         engine cannot answer for it (`check_task_status` reads an accuracy that no bagualu pipeline writes).
         """
-        try:
-            return await self._engine.look(self.id, timeout=timeout)
-        except ServerFailed as error:
-            if error.status == 500:
-                error.add_note("a trained bagualu task that is not being served answers so for ever; its run tells")
-            raise
+        return await self._engine.look(self.id, timeout=timeout)
 
     async def upload(
         self,

@@ -45,7 +45,7 @@ class Service:
             clock=self.clock,
             schedule=self.schedule,
             budget=self.hub.budget,
-            bell=self.hub.bell(handle.id),
+            eye=self.hub.eye(type(self).__name__, handle.id),
             deadline=check_seconds("deadline", deadline),
             stalled_after=check_seconds("stalled_after", stalled_after),
             on_event=self.on_event,

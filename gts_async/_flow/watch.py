@@ -27,7 +27,7 @@ from gts_async._errors import (
     WorkStalled,
 )
 from gts_async._flow.clock import Clock
-from gts_async._flow.hub import Bell, LookBudget
+from gts_async._flow.hub import Eye, LookBudget
 from gts_async._flow.schedule import Schedule
 from gts_async._net.events import Event, Hook, tell
 
@@ -114,7 +114,7 @@ class Watch(Generic[L]):
         clock: Clock,
         schedule: Schedule,
         budget: LookBudget,
-        bell: Bell,
+        eye: Eye,
         deadline: float | None = None,
         stalled_after: float | None = None,
         on_event: Hook | None = None,
@@ -127,7 +127,7 @@ class Watch(Generic[L]):
         self._clock = clock
         self._schedule = schedule
         self._budget = budget
-        self._bell = bell
+        self._eye = eye
         self._deadline = deadline
         self._stalled_after = stalled_after
         self._on_event = on_event
@@ -135,7 +135,7 @@ class Watch(Generic[L]):
         self._due: deque[Transition[L]] = deque()
         self._began: float | None = None
         self._changed = 0.0
-        self._looked = False
+        self._seen: int | None = None
         self._heard = 0
         self._bad_since: float | None = None
         self._warned_at = 3600.0
@@ -212,28 +212,34 @@ class Watch(Generic[L]):
             ) from None
 
     async def _pause(self) -> None:
-        """Wait until a look is due, the bell rings, or at once for the first look; then for the session's budget."""
-        if self._looked:
-            now = self._clock.now()
-            interval = self._schedule.interval(now - self._changed, self._chance())
-            wanted = self._progress.wants_look_within(now)
-            interval = interval if wanted is None else min(interval, wanted)
-            await self._bell.rung_within(interval, self._clock, heard=self._heard)
-        self._looked = True
-        # Taken before the look: a ring during it may be about something that the look just missed.
-        self._heard = self._bell.rings
-        await self._budget.turn(self._clock)
+        """Wait until a look is due, another watch of this work has looked, or the bell rings; not before the first."""
+        eye = self._eye
+        if self._seen is None:
+            self._seen = eye.begun
+            return
+        now = self._clock.now()
+        interval = self._schedule.interval(now - self._changed, self._chance())
+        wanted = self._progress.wants_look_within(now)
+        interval = interval if wanted is None else min(interval, wanted)
+        seen, heard = self._seen, self._heard
+        await eye.bell.waits(interval, self._clock, lambda: eye.newest > seen or eye.bell.rings > heard)
 
-    async def _see(self) -> None:
-        sighting: L | Exception
+    async def _sight(self) -> L | GtsAsyncError:
+        """Look, when the session's budget allows it; a look that fails is something seen, too."""
+        await self._budget.turn(self._clock)
         try:
-            sighting = await self._look()
+            return await self._look()
         except (Unauthorized, Denied, MisuseError, InvalidArgument):
             # Nothing that another look could mend.
             raise
         except GtsAsyncError as error:
-            sighting = error
             log.debug("%r: a look failed: %s", self.handle, error)
+            return error
+
+    async def _see(self) -> None:
+        assert self._seen is not None  # noqa: S101 - set by the pause before
+        sighting: L | GtsAsyncError = await self._eye.see(self._sight, after=self._seen)
+        self._seen, self._heard = self._eye.newest, self._eye.heard
         now = self._clock.now()
         believed = self._progress.see(sighting, now)
         if believed or not isinstance(sighting, Exception):

@@ -52,7 +52,7 @@ async def test_whoever_is_cancelled_while_waiting_gives_the_turn_to_the_next(clo
 
 async def test_a_bell_wakes_everybody_who_waits(clock):
     bell = Bell()
-    waiting = [asyncio.create_task(bell.rung_within(10, clock, heard=0)) for _ in range(3)]
+    waiting = [asyncio.create_task(bell.waits(10, clock, lambda: bell.rings > 0)) for _ in range(3)]
     await turns()
     bell.ring()
     assert await asyncio.gather(*waiting) == [True] * 3
@@ -60,28 +60,37 @@ async def test_a_bell_wakes_everybody_who_waits(clock):
 
 
 async def test_a_bell_that_stays_silent_ends_the_waiting_in_time(clock):
-    assert await Bell().rung_within(10, clock, heard=0) is False
+    assert await Bell().waits(10, clock, lambda: False) is False
     assert clock.now() == 10.0
 
 
 async def test_a_ring_that_nobody_has_heard_yet_is_not_lost(clock):
     bell = Bell()
-    heard = bell.rings
     bell.ring()
-    assert await bell.rung_within(10, clock, heard=heard) is True
-    assert await bell.rung_within(10, clock, heard=bell.rings) is False
+    assert await bell.waits(10, clock, lambda: bell.rings > 0) is True
+    assert await bell.waits(10, clock, lambda: bell.rings > 1) is False
+
+
+async def test_being_woken_for_nothing_is_waiting_on(clock):
+    bell = Bell()
+    waiting = asyncio.create_task(bell.waits(10, clock, lambda: bell.rings > 0))
+    for _ in range(3):
+        await clock.sleep(1)
+        bell.wake()
+    assert await waiting is False
+    assert clock.now() == 10.0
 
 
 async def test_an_outer_bound_is_not_taken_for_silence(clock):
     with pytest.raises(TimeoutError):
         async with clock.timeout(5):
-            await Bell().rung_within(5, clock, heard=0)
+            await Bell().waits(5, clock, lambda: False)
     assert clock.now() == 5.0
 
 
 async def test_whoever_is_cancelled_is_forgotten_by_the_bell(clock):
     bell = Bell()
-    task = asyncio.create_task(bell.rung_within(10, clock, heard=0))
+    task = asyncio.create_task(bell.waits(10, clock, lambda: False))
     await turns()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -92,8 +101,9 @@ async def test_whoever_is_cancelled_is_forgotten_by_the_bell(clock):
 
 def test_one_piece_of_work_has_one_bell_while_somebody_holds_it():
     hub = Hub(1.0)
-    bell = hub.bell("a")
-    assert hub.bell("a") is bell
+    eye, bell = hub.eye("Cloud", "a"), hub.bell("a")
+    assert hub.bell("a") is bell is eye.bell
+    assert hub.eye("Cloud", "a") is eye
     assert hub.bell("b") is not bell
 
 
@@ -101,8 +111,9 @@ def test_bells_that_nobody_holds_are_gone():
     hub = Hub(1.0)
     for number in range(1000):
         hub.bell(f"job-{number}").ring()
+        hub.eye("Cloud", f"job-{number}")
     gc.collect()
-    assert len(hub._bells) == 0
+    assert len(hub._bells) == len(hub._eyes) == 0
 
 
 @pytest.mark.parametrize("is_watched_first", [True, False])
@@ -122,7 +133,7 @@ def test_another_name_rings_the_same_bell(is_watched_first):
 async def test_closing_rings_all(clock):
     hub = Hub(1.0)
     bells = [hub.bell(f"job-{number}") for number in range(3)]
-    waiting = [asyncio.create_task(bell.rung_within(10, clock, heard=0)) for bell in bells]
+    waiting = [asyncio.create_task(bell.waits(10, clock, lambda bell=bell: bell.rings > 0)) for bell in bells]
     await turns()
     hub.ring_all()
     assert await asyncio.gather(*waiting) == [True] * 3

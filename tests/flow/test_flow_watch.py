@@ -21,7 +21,7 @@ from gts_async import (
     WorkLost,
     WorkStalled,
 )
-from gts_async._flow.hub import Bell, LookBudget
+from gts_async._flow.hub import Bell, Eye, Hub, LookBudget
 from gts_async._flow.watch import PATIENCE, Watch
 from gts_async.testing import FakeClock
 
@@ -94,7 +94,8 @@ SECOND = Schedule(fraction=0, minimum=1.0, maximum=1.0, jitter=0)
 
 
 def watch(look, **options):
-    options = {"schedule": SECOND, "budget": LookBudget(1e6), "bell": Bell(), "progress": Progress(), **options}
+    options = {"schedule": SECOND, "budget": LookBudget(1e6), "progress": Progress(), **options}
+    options.setdefault("eye", Eye(Bell()))
     return Watch(Handle(), look, clock=look.clock, chance=lambda: 0.5, **options)
 
 
@@ -154,7 +155,7 @@ async def test_the_interval_grows_with_the_time_in_the_status_and_begins_anew_at
 
 async def test_a_ring_brings_the_next_look_forward(clock):
     bell, look = Bell(), Looking(clock, QUEUED, DONE)
-    waiting = asyncio.create_task(watch(look, bell=bell, schedule=Schedule(minimum=100, maximum=100)).settled())
+    waiting = asyncio.create_task(watch(look, eye=Eye(bell), schedule=Schedule(minimum=100, maximum=100)).settled())
     while not look.times:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -165,7 +166,7 @@ async def test_a_ring_brings_the_next_look_forward(clock):
 
 async def test_a_ring_during_a_look_brings_another_look_at_once(clock):
     bell, look = Bell(), Looking(clock, QUEUED, DONE, takes=0.5)
-    waiting = asyncio.create_task(watch(look, bell=bell, schedule=Schedule(minimum=100, maximum=100)).settled())
+    waiting = asyncio.create_task(watch(look, eye=Eye(bell), schedule=Schedule(minimum=100, maximum=100)).settled())
     while not look.in_flight:
         await asyncio.sleep(0)
     bell.ring()
@@ -316,3 +317,80 @@ async def test_the_hook_is_told_every_transition_and_its_errors_lose_none(clock,
     assert await watch(Looking(clock, QUEUED, DONE), on_event=hook).settled() == DONE
     assert [event[3] for event in events] == ["QUEUED", "RUNNING", "DONE"]
     assert len([record for record in caplog.records if record.exc_info]) == 3
+
+
+# Many watches of one thing
+
+
+async def test_one_thing_is_looked_at_once_however_many_watch_it(clock):
+    eye, look = Eye(Bell()), Looking(clock, QUEUED, QUEUED, QUEUED, RUNNING, RUNNING, DONE, takes=0.1)
+    watches = [watch(look, eye=eye) for _ in range(50)]
+    tellings = await asyncio.gather(*map(told, watches))
+    # The first look had begun before the others asked.
+    assert len(look.times) == 6
+    assert all([status for _, status, *_ in telling] == list(Stage) for telling in tellings)
+
+
+async def test_the_most_eager_watch_looks_for_all(clock):
+    eye, look = Eye(Bell()), Looking(clock, *[QUEUED] * 11, DONE)
+    rare = watch(look, eye=eye, schedule=Schedule(minimum=1000, maximum=1000))
+    first = asyncio.create_task(rare.settled())
+    while not look.times:
+        await asyncio.sleep(0)
+    assert (await watch(look, eye=eye).settled()).status is Stage.DONE
+    assert (await first).status is Stage.DONE
+    assert clock.now() == 10.0
+
+
+async def test_cancelling_the_one_that_looks_leaves_the_look_to_another(clock, cancelled_after):
+    before = asyncio.all_tasks()
+    for turns in range(41):
+        eye, look = Eye(Bell()), Looking(clock, QUEUED, QUEUED, DONE, takes=0.1)
+        other = []
+
+        async def two(eye=eye, look=look, other=other):
+            other.append(asyncio.create_task(watch(look, eye=eye, deadline=100).settled()))
+            await watch(look, eye=eye, deadline=100).settled()
+
+        await cancelled_after(turns, two)
+        for task in other:
+            assert (await task).status is Stage.DONE
+        assert look.in_flight == 0
+        assert asyncio.all_tasks() == before
+
+
+async def test_a_bad_look_is_shared_but_an_end_is_everybodys_own(clock):
+    eye, look = Eye(Bell()), Looking(clock, QUEUED, QUEUED, NotSent("refused"), Unauthorized("401"))
+    waiting = [asyncio.create_task(watch(look, eye=eye).settled()) for _ in range(3)]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [Unauthorized] * 3
+    assert look.times == [0, 0, 1, 2, 2, 2]
+
+
+async def test_a_ring_is_one_look_for_all(clock):
+    bell = Bell()
+    eye, look = Eye(bell), Looking(clock, QUEUED, QUEUED, DONE, takes=0.25)
+    slow = Schedule(minimum=100, maximum=100)
+    waiting = [asyncio.create_task(watch(look, eye=eye, schedule=slow).settled()) for _ in range(9)]
+    await clock.sleep(1)
+    bell.ring()
+    await asyncio.gather(*waiting)
+    assert look.times == [0.0, 0.25, 1.0]
+
+
+async def test_a_look_that_had_begun_before_is_not_taken_for_a_new_watch(clock):
+    eye, look = Eye(Bell()), Looking(clock, QUEUED, DONE, takes=1)
+    first = asyncio.create_task(anext(watch(look, eye=eye)))
+    await clock.sleep(0.5)
+    assert (await watch(look, eye=eye).settled()).status is Stage.DONE
+    assert (await first).status is Stage.QUEUED
+    assert look.times == [0.0, 1.0]
+
+
+async def test_things_of_different_kinds_are_looked_at_apart_though_their_ids_are_equal(clock):
+    hub = Hub(1e6)
+    task, job = hub.eye("Engine", "a"), hub.eye("Cloud", "a")
+    look, other = Looking(clock, QUEUED, DONE), Looking(clock, QUEUED, QUEUED, RUNNING, DONE)
+    await asyncio.gather(watch(look, eye=task).settled(), watch(other, eye=job).settled())
+    assert (len(look.times), len(other.times)) == (2, 4)
+    assert task.bell is job.bell

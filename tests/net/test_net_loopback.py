@@ -154,22 +154,26 @@ async def test_a_broken_answer_is_another_try_for_a_look(raw_server, fault, name
         assert (server.requests, server.connections) == (2, 2)
 
 
-@pytest.mark.parametrize("name", [*BROKEN, "silent", "dripping header", "dripping body", "endless 1xx"])
+ENDLESS = ["silent", "dripping header", "dripping body", "endless 1xx"]
+BOUND = 0.25
+
+
+@pytest.mark.parametrize("name", [*BROKEN, *ENDLESS])
 async def test_a_create_with_a_broken_answer_may_have_happened_and_is_sent_once(raw_server, fault, name):
     async with raw_server(fault[name]) as server, Sender(server.url) as sender:
         with pytest.raises(OutcomeUnknown):
-            await sender.exchange.send(CREATE, timeout=0.1)
+            await sender.exchange.send(CREATE, timeout=BOUND if name in ENDLESS else 5)
         assert server.requests == 1
         sender.check()
 
 
-@pytest.mark.parametrize("name", ["silent", "dripping header", "dripping body", "endless 1xx"])
+@pytest.mark.parametrize("name", ENDLESS)
 async def test_an_endless_answer_ends_with_the_calls_time(raw_server, fault, name):
     async with raw_server(fault[name]) as server, Sender(server.url) as sender:
         began = asyncio.get_running_loop().time()
         with pytest.raises(TimedOut):
-            await sender.exchange.send(LOOK, timeout=0.1)
-        assert 0.1 <= asyncio.get_running_loop().time() - began < 1
+            await sender.exchange.send(LOOK, timeout=BOUND)
+        assert BOUND <= asyncio.get_running_loop().time() - began < 2
         sender.check()
 
 
@@ -224,13 +228,13 @@ async def test_a_server_that_never_answers_in_tls_got_nothing():
 
 async def test_waiting_for_a_connection_in_vain_was_not_sent(raw_server, fault):
     async with raw_server(fault["silent"]) as server, Sender(server.url, max_connections=1) as sender:
-        first = asyncio.create_task(sender.exchange.send(LOOK, timeout=0.2))
+        first = asyncio.create_task(sender.exchange.send(LOOK))
         while not server.requests:
             await asyncio.sleep(0)
         with pytest.raises(NotSent, match="no free connection"):
             await sender.exchange.send(CREATE, timeout=0.1)
-        with pytest.raises(TimedOut):
-            await first
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
 
 async def test_a_connection_that_the_server_closes_as_it_is_used_again(raw_server):
@@ -276,6 +280,6 @@ async def test_no_log_of_any_logger_shows_the_token(raw_server, fault, caplog):
 async def test_no_traceback_shows_the_token(raw_server, fault, name):
     async with raw_server(fault[name]) as server, Sender(server.url, token="TOPSECRET") as sender:
         with pytest.raises(TransportError) as caught:
-            await sender.exchange.send(CREATE, timeout=0.1)
+            await sender.exchange.send(CREATE, timeout=BOUND)
     error = caught.value.with_traceback(caught.value.__traceback__.tb_next)
     assert "TOPSECRET" not in "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
