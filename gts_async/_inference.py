@@ -42,8 +42,9 @@ AT_ONCE = 4
 RELEASE_TIME = 15.0
 """Seconds that releasing the model may take on the way out."""
 
+CUT_TIME = 5.0
 RELEASE_PAUSE = 0.5
-"""Seconds between tries to release a model whose loading was cut short and may not have ended yet."""
+"""Seconds for which, and between tries in which, a model is released whose loading was cut and may still come up."""
 
 log = logging.getLogger("gts_async")
 
@@ -161,24 +162,30 @@ class InferenceSession(Predicting):
             await batcher.aclose()
         if not self._is_loaded and not is_cut:
             return
+        give_up = self._clock.now() + CUT_TIME
         while True:
             try:
-                if await self._is_training():
+                sighting = await self._engine.sight(self.id)
+                status = None if isinstance(sighting, ServerFailed) else sighting.status
+                if status is TaskStatus.TRAINING:
                     # Ending would write "Train Success" over a training that goes on (`end_inference`).
                     log.warning("%r: not released: the task is being trained again", self)
                     return
-                await self._engine.exchange.send(calls.end_inference(self.id), timeout=RELEASE_TIME)
+                if not is_cut or status is TaskStatus.SERVING:
+                    await self._engine.exchange.send(calls.end_inference(self.id), timeout=RELEASE_TIME)
+                    return
             except ServerFailed as error:
                 # 500: nothing is loaded. After a cut load that may only mean: not yet.
                 if not is_cut:
                     log.warning("%r: the engine had nothing to release: %s", self, error)
                     return
-                await self._engine.clock.sleep(RELEASE_PAUSE)
             except GtsAsyncError as error:
                 log.warning("%r: the model was not released: %s", self, error)
                 return
-            else:
+            if self._clock.now() >= give_up:
+                log.warning("%r: a load that was cut has not come up; if it does, the engine keeps the model", self)
                 return
+            await self._clock.sleep(RELEASE_PAUSE)
 
     async def _is_training(self) -> bool:
         """Tell whether the task is being trained; a trained bagualu task answers with 500 and is not."""

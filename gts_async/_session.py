@@ -29,6 +29,7 @@ from gts_async._flow.fanout import FanOut
 from gts_async._flow.hub import Hub
 from gts_async._flow.many import as_finished, wait_all
 from gts_async._flow.schedule import CLOUD_BOUNDS, ENGINE_BOUNDS, Schedule
+from gts_async._flow.shield import finished
 from gts_async._job import Cloud, Job, JobToken
 from gts_async._net.client import USER_AGENT, Client, Roots, Transport, client_over, slot_client
 from gts_async._net.config import Limits, Timeouts
@@ -147,11 +148,9 @@ class AsyncSession:
         self._is_closed = True
         self._hub.ring_all()
         own = self._client if self._http_client is None else None
-        self._client = None
-        store, self._store = self._store, None
-        for client in (own, store):
-            if client is not None:
-                await client.aclose()
+        clients = [client for client in (own, self._store) if client is not None]
+        self._client = self._store = None
+        await finished(_closed(clients))
 
     def __del__(self) -> None:
         if getattr(self, "_client", None) is None or self._is_closed:
@@ -375,3 +374,7 @@ class AsyncSession:
             given = self._transport
             self._store = client_over(given) if given is not None else slot_client(self._limits, self._roots)
         return self._store
+
+
+async def _closed(clients: list[Client]) -> None:
+    await asyncio.gather(*(client.aclose() for client in clients))

@@ -7,12 +7,16 @@ import logging
 from collections.abc import AsyncIterable, Iterable
 from os import PathLike
 
-from gts_async._errors import GtsAsyncError, NotSent, OutcomeUnknown, ServiceError, Unauthorized, WrongType
+from gts_async._errors import GtsAsyncError, OutcomeUnknown, Unauthorized, WrongType
 from gts_async._flow.fanout import FanOut, Outcome
+from gts_async._flow.shield import finished
 from gts_async._job import Cloud, Job
 from gts_async._journal import Intent, Journal
 from gts_async.sxwl import calls
 from gts_async.sxwl.values import JobSpec
+
+GRACE = 10.0
+"""Seconds that a submission in flight may take to its end after its caller was cancelled."""
 
 log = logging.getLogger("gts_async")
 
@@ -77,9 +81,17 @@ async def _submit_once(cloud: Cloud, spec: JobSpec, book: Journal) -> Job:
     job_id = await book.begin(key, spec)
     if job_id is not None:
         return Job(job_id, is_known=True, cloud=cloud)
+    # Finished although the caller is cancelled: an id that the cloud gave must get into the journal.
+    return await finished(_submit_and_note(cloud, spec, book, key), grace=GRACE)
+
+
+async def _submit_and_note(cloud: Cloud, spec: JobSpec, book: Journal, key: str) -> Job:
     try:
         job = await submit(cloud, spec, key=key)
-    except (NotSent, ServiceError):
+    except OutcomeUnknown:
+        raise
+    except GtsAsyncError:
+        # Refused, or never sent: a later run may try it again.
         await book.undone(key)
         raise
     await book.done(key, job.id)

@@ -228,6 +228,41 @@ async def test_a_batch_with_a_journal_is_continued_and_never_resubmits(gts_clock
     assert len([r for r in stage.transport.seen if r.path.endswith("/userJob")]) == 10
 
 
+async def test_what_was_never_sent_is_tried_again_by_the_next_run(gts_clock, tmp_path):
+    stage = Stage(gts_clock)
+    for token in ("not a\ntoken", "t"):
+
+        async def ask(token=token):
+            return token
+
+        session = AsyncSession(
+            cloud="https://cloud.test/api", token=ask, transport=stage.transport, clock=gts_clock, chance=lambda: 0.5
+        )
+        async with session.submit_many([SPEC], journal=tmp_path / "batch.db") as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+        assert outcome.is_ok is (token == "t")
+    assert len(stage.transport.seen) == 1
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_a_cancelled_batch_leaves_no_id_out_of_its_journal(gts_clock, tmp_path, turns):
+    stage = Stage(gts_clock)
+
+    async def batch():
+        async with stage.session.submit_many([SPEC] * 5, journal=tmp_path / "batch.db", max_at_once=2) as outcomes:
+            return [outcome.unwrap().id async for outcome in outcomes]
+
+    running = asyncio.create_task(batch())
+    while not stage.transport.seen:
+        await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(await batch()) == 5
+    assert len([r for r in stage.transport.seen if r.path.endswith("/userJob")]) == 5
+
+
 async def test_a_journal_that_is_none_is_refused_by_name(gts_clock, tmp_path):
     path = tmp_path / "batch.db"
     path.write_text("this is no database at all, but quite long text that sqlite refuses to read" * 20)

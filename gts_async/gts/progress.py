@@ -17,7 +17,9 @@ QUICK_LOOK, QUICK_PART = 0.1, 0.02
 
 FAULTS = 3
 FAULT_SECONDS = 2.0
-"""That many 500s in a row over that many seconds are an answer; a half-written file is whole again within ms."""
+FAULT_SPACING = 0.5
+"""So many 500s in a row, so many seconds apart, over so many seconds are an answer: a half-written file is whole within
+milliseconds."""
 
 LOST_SECONDS = 2.0
 """A task that stays unknown for that long has been deleted."""
@@ -61,7 +63,7 @@ class RunProgress:
         self._start_grace = start_grace
         self._has_been_seen = False
         self._faults = 0
-        self._fault_since = 0.0
+        self._fault_since = self._fault_at = 0.0
         self._unknown_since: float | None = None
 
     def see(self, sighting: TaskInfo | Exception, now: float) -> tuple[TaskInfo, ...]:
@@ -128,8 +130,12 @@ class RunProgress:
         return (TaskInfo(TaskStatus.INITIALIZED, message, observed_at=look.observed_at if look is not None else None),)
 
     def _see_fault(self, now: float) -> tuple[TaskInfo, ...]:
-        self._fault_since = now if self._faults == 0 else self._fault_since
-        self._faults += 1
+        if self._faults == 0:
+            self._fault_since = now
+        if self._faults == 0 or now - self._fault_at >= FAULT_SPACING:
+            # Several watches of one run may each have met the same one.
+            self._faults += 1
+            self._fault_at = now
         is_possible = self._engine_type is not EngineType.QIANKUNDING
         is_ours = self.has_begun or (self.before is not None and self.before.status not in AT_REST)
         if not is_ours:

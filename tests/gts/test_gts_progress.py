@@ -93,6 +93,14 @@ def test_three_500s_in_an_instant_are_noise():
     assert believed(progress, [T, CRASH, CRASH, CRASH, CRASH, CRASH, T], every=0.1) == ([T, T], False)
 
 
+def test_one_500_that_several_watches_met_counts_once():
+    progress = run(I)
+    progress.see(look(T), 0.0)
+    for now in (1.0, 1.0, 1.0, 3.0, 3.0, 3.0):
+        assert progress.see(CRASH, now) == ()
+    assert [info.status for info in progress.see(CRASH, 4.0)] == [S]
+
+
 def test_no_number_of_500s_makes_a_qiankunding_task_succeed():
     assert believed(run(I, engine=EngineType.QIANKUNDING), [T, *[CRASH] * 50, S]) == ([T, S], True)
 

@@ -155,7 +155,7 @@ async def test_a_broken_answer_is_another_try_for_a_look(raw_server, fault, name
 
 
 ENDLESS = ["silent", "dripping header", "dripping body", "endless 1xx"]
-BOUND = 0.25
+BOUND = 0.15
 
 
 @pytest.mark.parametrize("name", [*BROKEN, *ENDLESS])
