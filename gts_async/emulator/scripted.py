@@ -79,7 +79,7 @@ class ScriptedTrainer:
         self.default = default
         self.orders: dict[int, TrainingOrder] = {}
         self.predicted: list[Predicted] = []
-        self._files = files
+        self.files = files
         self._scripts = list(scripts)
         self._runs: dict[int, _Run] = {}
 
@@ -125,7 +125,7 @@ class ScriptedTrainer:
     def _labels(self, order: TrainingOrder) -> tuple[str, ...]:
         """Give the labels in the order of the labels file, as the engine's classifiers have them."""
         try:
-            first = self._files.read(order.task_id, order.label_data).splitlines()[0] if self._files else b""
+            first = self.files.read(order.task_id, order.label_data).splitlines()[0] if self.files else b""
             labels = json.loads(first)["labels"]
         except (KeyError, IndexError, TypeError, ValueError):
             return ("0", "1")

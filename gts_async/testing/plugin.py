@@ -45,9 +45,9 @@ def gts_faults() -> "list[Fault]":
 @pytest.fixture
 def gts_trainer() -> "ScriptedTrainer":
     """Give what trains for `gts_engine`; its `plan` says how the next trainings go."""
-    from gts_async.emulator.scripted import ScriptedTrainer
+    from gts_async.emulator.scripted import MemoryFiles, ScriptedTrainer
 
-    return ScriptedTrainer()
+    return ScriptedTrainer(MemoryFiles())
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def gts_engine(gts_trainer: "ScriptedTrainer") -> "Engine":
     from gts_async.emulator.engine import Engine
     from gts_async.emulator.scripted import MemoryFiles
 
-    return Engine(MemoryFiles(), gts_trainer)
+    # The same files, so that its models answer with the labels that were uploaded.
+    return Engine(gts_trainer.files or MemoryFiles(), gts_trainer)
 
 
 @pytest.fixture
