@@ -1,11 +1,26 @@
 """What users need to test their own applications: embedded servers as fixtures, faults as data, a fake clock.
 
-The pytest fixtures are in `plugin`, which pytest finds by itself once the package is installed.
+The pytest fixtures are in `plugin`, which pytest finds by itself once the package is installed. Nothing here is imported
+before it is asked for, so that a test run that does not use it pays nothing.
 """
 
-from gts_async.testing import faults
-from gts_async.testing.clock import FakeClock
-from gts_async.testing.faults import Fault
-from gts_async.testing.transport import EmulatorTransport
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gts_async.testing import faults as faults
+    from gts_async.testing.clock import FakeClock as FakeClock
+    from gts_async.testing.faults import Fault as Fault
+    from gts_async.testing.transport import EmulatorTransport as EmulatorTransport
+
+_HOME = {"EmulatorTransport": "transport", "FakeClock": "clock", "Fault": "faults"}
 
 __all__ = ["EmulatorTransport", "FakeClock", "Fault", "faults"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "faults":
+        return import_module("gts_async.testing.faults")
+    if name not in _HOME:
+        raise AttributeError(f"module 'gts_async.testing' has no attribute {name!r}")
+    return getattr(import_module(f"gts_async.testing.{_HOME[name]}"), name)

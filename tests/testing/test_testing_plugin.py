@@ -1,5 +1,8 @@
 """The pytest plugin in a stranger's test suite."""
 
+import subprocess
+import sys
+
 import pytest
 
 INI = """
@@ -113,3 +116,9 @@ def test_loading_the_plugin_imports_nothing_heavy(pytester):
         """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "-q").assert_outcomes(passed=1)
+
+
+def test_the_plugin_costs_a_test_run_that_does_not_use_it_next_to_nothing():
+    code = "import sys, gts_async.testing.plugin; print([m for m in ('httpx', 'anyio', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
