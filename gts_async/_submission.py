@@ -27,8 +27,20 @@ def check_spec(spec: object) -> None:
         raise WrongType("spec", f"must be a JobSpec, not {type(spec).__name__}", "JobSpec(gpu_type=…, image_path=…)")
 
 
-async def submit(cloud: Cloud, spec: JobSpec, *, timeout: float | None = None, key: str = "") -> Job:
-    """Submit a job; OutcomeUnknown carries the intent, with its `key` in the journal if there is one."""
+async def submit(cloud: Cloud, spec: JobSpec, *, timeout: float | None = None) -> Job:
+    """Submit a job; OutcomeUnknown carries the intent.
+
+    A request in flight is finished although the caller is cancelled, for at most `GRACE` seconds: cut, nobody would
+    know what became of it. The job that came of it is then told in the log, and goes on.
+    """
+    return await finished(_submit(cloud, spec, timeout=timeout), grace=GRACE, unclaimed=_log_unclaimed)
+
+
+def _log_unclaimed(job: Job) -> None:
+    log.warning("the submission was cancelled when the cloud had taken the job already: %s goes on", job.id)
+
+
+async def _submit(cloud: Cloud, spec: JobSpec, *, timeout: float | None = None, key: str = "") -> Job:
     try:
         job_id = await cloud.exchange.send(calls.create_job(cloud.dialect, spec), timeout=timeout)
     except OutcomeUnknown as error:
@@ -87,7 +99,7 @@ async def _submit_once(cloud: Cloud, spec: JobSpec, book: Journal) -> Job:
 
 async def _submit_and_note(cloud: Cloud, spec: JobSpec, book: Journal, key: str) -> Job:
     try:
-        job = await submit(cloud, spec, key=key)
+        job = await _submit(cloud, spec, key=key)
     except OutcomeUnknown:
         raise
     except GtsAsyncError:

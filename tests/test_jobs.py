@@ -175,6 +175,22 @@ async def test_a_submit_that_surely_did_not_arrive_is_repeated(gts_clock):
     assert len([request for request in stage.transport.seen if request.path.endswith("/userJob")]) == 1
 
 
+@pytest.mark.parametrize("turns", range(0, 12))
+async def test_a_cancelled_submit_is_finished_and_its_job_told_in_the_log(gts_clock, caplog, turns):
+    stage = Stage(gts_clock)
+    await stage.session.ping()
+    submitting = asyncio.create_task(stage.session.submit(SPEC))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    submitting.cancel()
+    (result,) = await asyncio.gather(submitting, return_exceptions=True)
+    taken = [listing.id for listing in await stage.session.list_jobs()]
+    if isinstance(result, asyncio.CancelledError):
+        assert all(job_id in caplog.text for job_id in taken)
+    else:
+        assert [result.id] == taken
+
+
 async def test_a_server_that_runs_out_of_time_with_a_create_leaves_it_unknown(gts_clock):
     quirks = CloudQuirks(timed_out_creates={1})
     session = Stage(gts_clock, Generation.HEAD, quirks).session

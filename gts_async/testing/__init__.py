@@ -1,7 +1,7 @@
 """What users need to test their own applications: embedded servers as fixtures, faults as data, a fake clock.
 
-The pytest fixtures are in `plugin`, which pytest finds by itself once the package is installed. Nothing here is imported
-before it is asked for, so that a test run that does not use it pays nothing.
+The pytest fixtures are in `plugin`, which pytest finds by itself once the package is installed. Nothing here is
+imported before it is asked for, so that a test run that does not use it pays nothing.
 """
 
 from importlib import import_module
