@@ -1,15 +1,19 @@
-"""Engine: GTS Engine as one session sees it: a look that means something, a stop that takes, the trainings begun.
+"""Engine: GTS Engine as one session sees it: a create that is settled, a look that means something, a stop that takes.
 
 When a training counts as finished is in ``gts/progress.py``; handles of tasks and runs are in ``_task.py``.
 """
 
 import attrs
 
-from gts_async._errors import ServerFailed, WorkError, WrongState
+from gts_async._errors import AlreadyExists, NotSent, OutcomeUnknown, ServerFailed, WorkError, WrongState
 from gts_async._flow.service import Service
 from gts_async.gts import calls
 from gts_async.gts.progress import FAULT_SECONDS, FAULTS, START_GRACE, Before, RunProgress
-from gts_async.gts.values import TaskInfo, TaskStatus
+from gts_async.gts.values import EngineType, TaskInfo, TaskStatus, TaskType
+from gts_async.wire import Call
+
+SETTLE_TRIES = 3
+"""Times that a create whose answer was lost is sent again: a name cannot be taken twice."""
 
 SECOND_LOOK = 0.25
 """Seconds until a 500 is looked at again: a half-written file is whole by then, a finished bagualu task is the same."""
@@ -32,6 +36,38 @@ class Engine(Service):
 
     runs: dict[str, RunProgress] = attrs.field(factory=dict)
     dead: set[str] = attrs.field(factory=set)
+
+    async def create(self, name: str, task_type: TaskType, engine_type: EngineType, *, exist_ok: bool) -> None:
+        """Make a task; if the answer is lost, find out by the name, which is the id, whether it is there.
+
+        Raises AlreadyExists (not with `exist_ok`), and OutcomeUnknown, whose `intent` is the name.
+        """
+        call = calls.create_task(name, task_type, engine_type)
+        try:
+            await self.exchange.send(call)
+        except AlreadyExists:
+            if not exist_ok:
+                raise
+        except OutcomeUnknown as unknown:
+            unknown.intent = name
+            await self._settle(name, call, unknown, exist_ok=exist_ok)
+
+    async def _settle(self, name: str, call: Call[str], unknown: OutcomeUnknown, *, exist_ok: bool) -> None:
+        for _ in range(SETTLE_TRIES):
+            try:
+                await self.exchange.send(call)
+            except OutcomeUnknown:
+                continue
+            except NotSent as error:
+                raise unknown from error
+            except AlreadyExists:
+                sighting = await self.sight(name)
+                is_fresh = not isinstance(sighting, ServerFailed) and sighting.status is TaskStatus.INITIALIZED
+                # A task that has done nothing yet is the one we asked for; any other was there before.
+                if not exist_ok and not is_fresh:
+                    raise
+            return
+        raise unknown
 
     async def look(self, task_id: str, *, timeout: float | None = None) -> TaskInfo:
         """Give what the task is doing; a 500 is looked at twice and then raised, as ServerFailed."""

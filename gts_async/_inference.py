@@ -131,9 +131,8 @@ class InferenceSession(Predicting):
                 # Loading would overwrite the status of the training (`start_inference`).
                 raise WrongState(f"{self.id}: is still being trained; wait for its end", call="start_inference")
             await self._load()
-        except BaseException as error:
-            # The request may have been cut while the engine was loading: it would keep the model for ever.
-            await self._leave(is_cut=self._is_loading and not isinstance(error, (NotFound, ServerFailed, NotSent)))
+        except BaseException:
+            await self._leave()
             raise
         self._batcher = Batcher(self._each, max_batch=self.max_batch, max_at_once=self.max_at_once)
         return self
@@ -141,17 +140,19 @@ class InferenceSession(Predicting):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._leave(is_cut=False)
+        await self._leave()
 
-    async def _leave(self, *, is_cut: bool) -> None:
+    async def _leave(self) -> None:
         held, batcher = self._lease, self._batcher
         self._batcher = None
+        # A load that was cut may still come up, and the engine would keep the model for ever.
+        is_cut = self._is_loading
         try:
             await finished(self._release(batcher, is_cut=is_cut), within=RELEASE_TIME)
         except TimeoutError:
             log.warning("%r: not released within %g s; the engine may keep the model", self, RELEASE_TIME)
         finally:
-            self._is_loaded = False
+            self._is_loaded = self._is_loading = False
             if held is not None:
                 self._lease = None
                 held.release()
@@ -194,7 +195,15 @@ class InferenceSession(Predicting):
 
     async def _load(self) -> None:
         self._is_loading = True
-        await self._engine.exchange.send(calls.start_inference(self.id), timeout=self._load_timeout)
+        try:
+            await self._engine.exchange.send(calls.start_inference(self.id), timeout=self._load_timeout)
+        except (NotFound, NotSent):
+            self._is_loading = False
+            raise
+        except ServerFailed as error:
+            # Only the engine's own 500 says that nothing is being loaded.
+            self._is_loading = error.status != 500
+            raise
         self._is_loading = False
         self._is_loaded, self._is_spent = True, False
         self._loads += 1

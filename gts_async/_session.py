@@ -16,12 +16,9 @@ import msgspec
 
 from gts_async._engine import Engine
 from gts_async._errors import (
-    AlreadyExists,
     InvalidArgument,
     MisuseError,
     NotFound,
-    NotSent,
-    OutcomeUnknown,
     WorkError,
 )
 from gts_async._flow.clock import Clock, SystemClock
@@ -41,15 +38,12 @@ from gts_async._net.settings import Settings
 from gts_async._submission import check_spec, submit, submit_many
 from gts_async._task import RunToken, Task, TrainingRun
 from gts_async.gts import calls as gts_calls
-from gts_async.gts.values import TaskInfo, TaskStatus, TaskType, check_name, check_pipeline
+from gts_async.gts.values import TaskInfo, TaskType, check_name, check_pipeline
 from gts_async.sxwl import calls as sxwl_calls
 from gts_async.sxwl.checks import check_id
 from gts_async.sxwl.values import GpuType, JobInfo, JobListing, JobSpec
 
 Handle = TypeVar("Handle", Task, TrainingRun, Job, TrainingRun | Job)
-
-SETTLE_TRIES = 3
-"""Times that a create whose answer was lost is asked about again."""
 
 
 @attrs.frozen
@@ -175,37 +169,12 @@ class AsyncSession:
         """
         kind, engine = check_pipeline(task_type, engine_type)
         name = check_name("name", name) if name is not None else self._new_name(kind)
-        task = Task(name, kind, engine, engine=self._engine)
-        try:
-            await self._engine.exchange.send(gts_calls.create_task(name, kind, engine))
-        except AlreadyExists:
-            if not exist_ok:
-                raise
-        except OutcomeUnknown as error:
-            await self._settle(task, error, exist_ok=exist_ok)
-        return task
+        await self._engine.create(name, kind, engine, exist_ok=exist_ok)
+        return Task(name, kind, engine, engine=self._engine)
 
     def _new_name(self, kind: TaskType) -> str:
         # The engine's own names have the second as their finest part, and a lost answer would leave us without one.
         return f"{kind.value}-{self._clock.wall():%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
-
-    async def _settle(self, task: Task, unknown: OutcomeUnknown, *, exist_ok: bool) -> None:
-        """Find out whether the task is there after an answer was lost, making it if it is not."""
-        assert task.task_type is not None and task.engine_type is not None  # noqa: S101, PT018 - made with both
-        unknown.intent = task.id
-        for _ in range(SETTLE_TRIES):
-            try:
-                await self._engine.exchange.send(gts_calls.create_task(task.id, task.task_type, task.engine_type))
-            except OutcomeUnknown:
-                continue
-            except NotSent as error:
-                raise unknown from error
-            except AlreadyExists:
-                # A task that has done nothing yet is the one we asked for; any other was there before.
-                if not exist_ok and (await task.status()).status is not TaskStatus.INITIALIZED:
-                    raise
-            return
-        raise unknown
 
     def task(self, task_id: str, *, task_type: str | None = None, engine_type: str | None = None) -> Task:
         """Give the handle of a task, without any I/O; its types, where known, make checks and results exact."""
@@ -321,13 +290,10 @@ class AsyncSession:
             engine = self._clock.now() - began
         if self._settings.has("cloud"):
             began = self._clock.now()
-            try:
+            # The answer of a cloud that is well: there is no such job.
+            with suppress(NotFound):
                 await self._cloud.exchange.send(sxwl_calls.job_status(self._cloud.dialect, "ping"))
-            except NotFound:
-                # The answer of a cloud that is well: there is no such job.
-                cloud = self._clock.now() - began
-            else:
-                cloud = self._clock.now() - began
+            cloud = self._clock.now() - began
         return Ping(engine, cloud)
 
     # Opening

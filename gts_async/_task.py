@@ -145,7 +145,10 @@ class Task:
         A training that this session has not begun itself is given 15 s to come up. Raises WrongState if nothing is
         being trained, NotFound, and ServerFailed if the process has died unseen: then train again, or delete the task.
         """
-        await self._engine.stop(self.id, self._engine.runs.get(self.id), timeout=timeout)
+        known = self._engine.runs.get(self.id)
+        # A run of ours that is over says nothing of a training that somebody else may have started since.
+        progress = known if known is not None and known.final is None else None
+        await self._engine.stop(self.id, progress, timeout=timeout)
 
     async def delete(self, *, timeout: float | None = None) -> None:
         """Delete the task and all its files; a task that is gone already is fine."""

@@ -278,6 +278,20 @@ async def test_a_load_that_was_cut_is_released_as_soon_as_it_can_be(trained, gts
     assert (await task.status()).status is TaskStatus.SUCCEEDED
 
 
+async def test_a_reload_that_was_cancelled_is_released_too(trained, seen):
+    task = await trained(engine_type="bagualu")
+    async with task.serve() as inference:
+        await inference.predict([{"content": "x"}])
+        again = asyncio.create_task(inference.predict([{"content": "x"}]))
+        before = seen("start_inference")
+        while seen("start_inference") == before:
+            await asyncio.sleep(0)
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+    with pytest.raises(ServerFailed):  # what a trained bagualu task answers that is not served
+        await task.status()
+
+
 async def test_a_stream_with_a_checkpoint_goes_on_where_it_was(trained, seen, tmp_path):
     samples = [{"content": str(n)} for n in range(10)]
     path = tmp_path / "results.db"

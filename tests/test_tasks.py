@@ -345,6 +345,26 @@ async def test_a_name_that_was_taken_before_is_said_to_exist_even_after_a_lost_a
     assert same == task
 
 
+async def test_a_name_that_a_finished_bagualu_task_has_is_said_to_exist_after_a_lost_answer(
+    gts_session, gts_faults, task
+):
+    await (await task.train(**FILES))
+    gts_faults.append(faults.cut("create_task"))
+    with pytest.raises(AlreadyExists):
+        await gts_session.create_task(task.id, task_type="classification", engine_type="bagualu")
+
+
+async def test_a_stop_waits_for_a_training_that_somebody_else_has_just_started(gts_session, task, gts_trainer):
+    await (await task.train(**FILES))
+    ended = gts_session._engine.runs[task.id]
+    gts_trainer.plan(Script(startup=8.0, training=3600))
+    run = await task.train(**FILES)
+    gts_session._engine.runs[task.id] = ended  # as if another process had started it
+    await task.stop()
+    with pytest.raises(WorkStopped):
+        await run
+
+
 async def test_a_create_that_cannot_be_settled_is_unknown(gts_session, gts_faults):
     gts_faults += [faults.cut("create_task"), faults.refused(times=100)]
     with pytest.raises(OutcomeUnknown) as caught:

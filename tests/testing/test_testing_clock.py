@@ -75,6 +75,7 @@ async def test_a_block_that_ends_first_stops_its_bound(clock):
 async def test_none_is_no_bound(clock):
     async with clock.timeout(None):
         await clock.sleep(1e6)
+    assert clock.now() == 1e6
 
 
 @pytest.mark.parametrize(("inner", "outer"), [(5, 10), (10, 5), (5, 5)])
