@@ -9,7 +9,7 @@ import anyio
 import attrs
 import msgspec
 
-from gts_async._errors import NotSupported, WorkFailed, WorkStopped, WrongState
+from gts_async._errors import FileError, NotSupported, WorkFailed, WorkStopped, WrongState
 from gts_async._files.archive import unpack
 from gts_async._files.download import download
 from gts_async._files.progress import OnProgress
@@ -136,7 +136,10 @@ class Job:
         """
         url = await self._url()
         target = Path(directory)
-        await anyio.Path(target).mkdir(parents=True, exist_ok=True)
+        try:
+            await anyio.Path(target).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"{target}: cannot be made ({error.strerror})", path=str(target)) from error
         packed = target / (PACKED if not extract else f".{self.id}.zip")
         await download(
             await self._cloud.store(),

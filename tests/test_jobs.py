@@ -8,6 +8,7 @@ import pytest
 from gts_async import (
     AsyncSession,
     DeadlineExceeded,
+    FileError,
     InvalidArgument,
     JobSpec,
     JobStatus,
@@ -139,6 +140,15 @@ async def test_a_model_is_downloaded_and_unpacked(gts_clock, tmp_path):
     fetched = [request for request in stage.transport.seen if request.path.endswith("data.zip")]
     assert fetched
     assert not [request for request in fetched if request.header("authorization")]
+
+
+async def test_a_directory_that_cannot_be_made_is_named(gts_clock, tmp_path):
+    job = await Stage(gts_clock).session.submit(SPEC)
+    await job
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(FileError) as caught:
+        await job.download(tmp_path / "file" / "model")
+    assert caught.value.path == str(tmp_path / "file" / "model")
 
 
 async def test_the_newer_dialect_hands_out_no_url(gts_clock, tmp_path):

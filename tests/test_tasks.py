@@ -514,6 +514,15 @@ async def _collected(watch):
     return [change.status.name async for change in watch]
 
 
+async def test_a_watch_of_a_run_that_another_has_seen_end_does_not_follow_the_next_run(task):
+    run = await task.train(**FILES)
+    slow = run.watch()
+    assert (await anext(slow)).status is TaskStatus.INITIALIZED
+    first = await run
+    await task.train(**FILES)
+    assert await slow.settled() == first
+
+
 async def test_two_tasks_may_not_step_one_watch(task):
     watch = (await task.train(**FILES)).watch()
     assert (await anext(watch)).status is TaskStatus.INITIALIZED

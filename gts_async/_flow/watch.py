@@ -179,11 +179,13 @@ class Watch(Generic[L]):
     async def _step(self) -> Transition[L]:
         if self._began is None:
             self._began = self._changed = self._clock.now()
-            if self._progress.final is not None:
-                self._believe(self._progress.final)
         while not self._due:
             if self._is_over:
                 raise StopAsyncIteration
+            if self._progress.final is not None:
+                # Settled already, or by another watch of the same run: what comes after is not this work's any more.
+                self._believe(self._progress.final)
+                break
             with self._deadline_told():
                 async with self._clock.timeout(self._left()):
                     await self._pause()
@@ -207,8 +209,8 @@ class Watch(Generic[L]):
             if isinstance(error, GtsAsyncError):
                 raise
             raise DeadlineExceeded(
-                f"{self.handle!r}: not settled within {self._deadline:g} s; the work itself goes on: "
-                "wait again, or keep .handle.token() and session.resume(token) later"
+                f"{self.handle!r}: not settled within {self._deadline:g} s; the work itself goes on: wait again, or "
+                "resume it later, in any process, from the token() of its run or job"
             ) from None
 
     async def _pause(self) -> None:
