@@ -514,12 +514,16 @@ async def _collected(watch):
     return [change.status.name async for change in watch]
 
 
-async def test_a_watch_of_a_run_that_another_has_seen_end_does_not_follow_the_next_run(task):
+async def test_a_watch_of_a_run_that_another_has_seen_end_does_not_follow_the_next_run(task, gts_trainer):
     run = await task.train(**FILES)
     slow = run.watch()
     assert (await anext(slow)).status is TaskStatus.INITIALIZED
     first = await run
-    await task.train(**FILES)
+    gts_trainer.plan(Script(training=60, outcome=Stage.FAILED))
+    second = await task.train(**FILES)
+    async for change in second.watch():
+        if change.status is TaskStatus.TRAINING:
+            break
     assert await slow.settled() == first
 
 
