@@ -141,6 +141,7 @@ class Engine(Service):
                 if self.clock.now() > give_up:
                     if status is TaskStatus.STOPPED:
                         return
+                    refused.add_note("nothing is in training, and nothing came up while we asked")
                     raise
             except ServerFailed as error:
                 if error.status == 500:

@@ -160,8 +160,9 @@ async def test_a_stop_in_the_seconds_before_the_process_is_up_takes_effect(task,
 
 
 async def test_a_stop_with_nothing_in_training_is_a_wrong_state(task):
-    with pytest.raises(WrongState):
+    with pytest.raises(WrongState) as caught:
         await task.stop()
+    assert "nothing is in training" in caught.value.__notes__[0]
     run = await task.train(**FILES)
     await run
     with pytest.raises(WrongState):
