@@ -8,14 +8,15 @@ import argparse
 import asyncio
 import resource
 import statistics
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import httpx
 
-from benchmarks.server import serving
+from benchmarks.server import Echo, serving
 from gts_async import AsyncSession, Limits
 
-Run = Callable[[str, int, int], Awaitable[None]]
+Run = Callable[[str, int, int], Coroutine[Any, Any, None]]
 BODY = {"task_id": "tnews"}
 
 
@@ -66,12 +67,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=640)
     options = parser.parse_args()
     print(f"{'at once':>8}  " + "  ".join(f"{name:>24}" for name in CLIENTS))
-    with serving() as url:
+    with serving(Echo) as server:
         for at_once in (1, 16, 64):
             costs: dict[str, list[float]] = {name: [] for name in CLIENTS}
             for _ in range(options.rounds):
                 for name, run in CLIENTS.items():
-                    costs[name].append(measure(run, url, options.requests, at_once))
+                    costs[name].append(measure(run, server.url, options.requests, at_once))
             first = statistics.median(costs["gts_async"])
             cells = (f"{statistics.median(c):9.0f} µs {statistics.median(c) / first:6.2f} ×" for c in costs.values())
             print(f"{at_once:>8}  " + "  ".join(f"{cell:>24}" for cell in cells))

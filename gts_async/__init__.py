@@ -17,8 +17,10 @@ what a code or status means                            ``gts/values.py`` ``sxwl/
 when work counts as finished                           ``gts/progress.py`` ``sxwl/progress.py``
 how often we look, the loop, what watches share        ``_flow/schedule.py`` ``_flow/watch.py`` ``_flow/hub.py``
 what is tried again, how long we wait                  ``_net/exchange.py`` ``_net/retry.py``; a call's `is_repeatable`
-connections, limits, cancellation                      ``_net/slots.py``
+connections, limits, cancellation                      ``_net/slots.py`` ``_net/leftovers.py``
+what "too many requests" does to all calls             ``_net/throttle.py``
 timeouts, URLs, settings, tokens                       ``_net/config.py`` ``_net/settings.py`` ``_net/secret.py``
+whom we trust: authorities, a session's clients, URLs  ``_net/roots.py`` ``_net/lines.py`` ``_files/address.py``
 many items at once, batches, many waits                ``_flow/fanout.py`` ``_flow/batching.py`` ``_flow/many.py``
 uploads, downloads, unzip                              ``_files/upload.py`` ``_files/download.py`` ``_files/archive.py``
 what a valid training file is                          ``gts/datafiles.py``
@@ -28,7 +30,7 @@ one engine asked, or several, about samples            ``_predicting.py`` ``_inf
 how jobs are submitted, what survives a crash          ``_submission.py`` ``_journal.py``
 callbacks                                              ``callbacks.py``
 the fake servers, the real local ones                  ``emulator/`` ``local/``
-faults, fake clock, fixtures                           ``testing/``
+faults, chaos server, fake clock, fixtures             ``testing/``
 the command line                                       ``cli/`` ``__main__.py``
 =====================================================  ============================================================
 

@@ -3,7 +3,7 @@
 ::
 
     GtsAsyncError
-    ├── TransportError            no usable answer arrived: .call .url .attempts .request_id
+    ├── TransportError            no usable answer arrived: .call .url .attempts .stage .request_id
     │   ├── NotSent                 nothing reached the server: safe to try again
     │   ├── OutcomeUnknown          it may or may not have happened: .intent to settle it later
     │   │   └── TimedOut              also TimeoutError: no answer within the call's time
@@ -50,13 +50,36 @@ MAX_TEXT = 2048
 """Characters of a server's text that an error repeats."""
 
 # JSON may spell a slash with a backslash before it.
-_URL_QUERY = re.compile(r"(https?:(?:\\?/){2}[^\s\"'<>?]*)\?[^\s\"'<>]*", re.IGNORECASE)
+# It matches URLs without a query, too: else each of thousands in one word would be looked at to the word's end.
+_URL_QUERY = re.compile(r"(https?:(?:\\?/){2}[^\s\"'<>?]*)(\?[^\s\"'<>]*)?", re.IGNORECASE)
+_URL_USER = re.compile(r"(https?:(?:\\?/){2})[^\s\"'<>?/\\@]*@", re.IGNORECASE)
+
+_NAMED = re.compile(
+    r"((?:signature(?:provided)?|credential|security-?token|access-?key-?id|googleaccessid)[\"']?\s*"
+    r"(?:=|%(?:25)*3d|\\u003d|>|:\s*[\"'])[\"']?)[^\s\"'<>&;]+",
+    re.IGNORECASE,
+)
+"""The parameters and XML elements of signed URLs, alone: Aliyun's, Amazon's, Google's."""
+
+_BEARER = re.compile(r"(\bbearer(?:\s|\+|%(?:25)*20)+)[^\s\"'<>&;,]{16,}", re.IGNORECASE)
+
+
+def _without_query(url: re.Match[str]) -> str:
+    return f"{url[1]}?<redacted>" if url[2] else url[1]
+
+
+def redacted(text: str) -> str:
+    """Give `text` without queries and users of URLs, and what gives a signed URL's parameter or a token away."""
+    text = _URL_USER.sub(r"\1<redacted>@", _URL_QUERY.sub(_without_query, text))
+    return _BEARER.sub(r"\1<redacted>", _NAMED.sub(r"\1<redacted>", text))
 
 
 def plain(text: str, limit: int = MAX_TEXT) -> str:
-    """Give `text` fit for a terminal or a log: URL queries hidden, control characters spelled out, cut to `limit`."""
-    text = _URL_QUERY.sub(r"\1?<redacted>", text)
-    cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    """Give `text` fit for a terminal or a log: secrets hidden, control characters spelled out, cut to `limit`."""
+    # A server may say megabytes; looking for URLs in all of them would double what they take.
+    head = redacted(text[: 4 * limit])
+    is_cut = len(text) > 4 * limit or len(head) > limit
+    cut = f"{head[:limit]}… ({len(text)} characters)" if is_cut else head
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in cut)
 
 
@@ -92,7 +115,11 @@ class GtsAsyncError(Exception):
 
 
 class TransportError(GtsAsyncError):
-    """No usable answer arrived; `attempts` tells every try, `url` is without its query."""
+    """No usable answer arrived; `attempts` tells every try, `url` is without its query.
+
+    `stage` tells how far the last try got: "token" (asking for it), "files" (opening them), "turn" (waiting for one),
+    "name" (it leads nowhere), "connect", "tls", "send" or "answer"; it is empty where nobody can tell.
+    """
 
     def __init__(
         self,
@@ -101,12 +128,14 @@ class TransportError(GtsAsyncError):
         call: str = "",
         url: str = "",
         attempts: tuple[Attempt, ...] = (),
+        stage: str = "",
         request_id: str | None = None,
     ) -> None:
         super().__init__(text)
         self.call = call
         self.url = url
         self.attempts = attempts
+        self.stage = stage
         self.request_id = request_id
 
 

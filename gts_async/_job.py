@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,8 @@ import anyio
 import attrs
 import msgspec
 
-from gts_async._errors import FileError, NotSupported, WorkFailed, WorkStopped, WrongState
+from gts_async._errors import FileError, NotFound, NotSupported, WorkFailed, WorkStopped, WrongState
+from gts_async._files.address import Fence
 from gts_async._files.archive import unpack
 from gts_async._files.download import download
 from gts_async._files.progress import OnProgress
@@ -17,6 +19,7 @@ from gts_async._flow.exits import OnExit, settled
 from gts_async._flow.service import Service
 from gts_async._flow.watch import Watch
 from gts_async._net.client import Client
+from gts_async._net.secret import signed
 from gts_async._net.settings import Settings
 from gts_async.sxwl import calls
 from gts_async.sxwl.checks import check_id
@@ -46,9 +49,9 @@ class Cloud(Service):
         return dialect(self.settings.dialect().value)
 
     @property
-    def is_here(self) -> bool:
-        """True if the API is on this machine: then its signed URLs may lead here too."""
-        return self.settings.base_url("cloud").is_loopback
+    def fence(self) -> Fence:
+        """Where its signed URLs may lead."""
+        return Fence.around(self.settings.base_url("cloud"), self.settings.store_hosts())
 
 
 @attrs.frozen
@@ -81,7 +84,9 @@ class Job:
             return
         if look.status in SETTLED:
             raise WrongState(f"{self.id}: the job has {look.status.value} already", call="stop_job")
-        await self._cloud.exchange.send(calls.stop_job(self._cloud.dialect, self.id), timeout=timeout)
+        with suppress(NotFound):
+            # Gone since the look: perhaps by this very stop, when the answer to its first try was lost.
+            await self._cloud.exchange.send(calls.stop_job(self._cloud.dialect, self.id), timeout=timeout)
         self._cloud.stopped.add(self.id)
         self._cloud.hub.bell(self.id).ring()
 
@@ -134,7 +139,7 @@ class Job:
         call. Raises WrongState if there is no model to fetch (yet), NotSupported where the dialect hands out no URL,
         FileError and its kinds, and TransportError.
         """
-        url = await self._url()
+        link = signed(await self._url())
         target = Path(directory)
         try:
             await anyio.Path(target).mkdir(parents=True, exist_ok=True)
@@ -143,12 +148,12 @@ class Job:
         packed = target / (PACKED if not extract else f".{self.id}.zip")
         await download(
             await self._cloud.store(),
-            url,
+            link.reveal(),
             packed,
             fresh_url=self._url,
             progress=progress,
             sleep=self._cloud.clock.sleep,
-            allow_private=self._cloud.is_here,
+            fence=self._cloud.fence,
         )
         if not extract:
             return [packed]

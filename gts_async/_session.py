@@ -8,9 +8,8 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
-import anyio.to_thread
 import attrs
 import msgspec
 
@@ -28,12 +27,13 @@ from gts_async._flow.many import as_finished, wait_all
 from gts_async._flow.schedule import CLOUD_BOUNDS, ENGINE_BOUNDS, Schedule
 from gts_async._flow.shield import finished
 from gts_async._job import Cloud, Job, JobToken
-from gts_async._net.client import USER_AGENT, Client, Roots, Transport, client_over, slot_client
+from gts_async._net.client import USER_AGENT, Client, Transport
 from gts_async._net.config import Limits, Timeouts
 from gts_async._net.events import Hook
-from gts_async._net.exchange import Exchange, Line
+from gts_async._net.exchange import Exchange
+from gts_async._net.lines import Lines
 from gts_async._net.retry import RetryBudget, RetryPolicy
-from gts_async._net.secret import AskForToken
+from gts_async._net.secret import AskForToken, Credential
 from gts_async._net.settings import Settings
 from gts_async._submission import check_spec, submit, submit_many
 from gts_async._task import RunToken, Task, TrainingRun
@@ -58,12 +58,14 @@ class AsyncSession:
     """The way to a GTS Engine (`engine`), to the SXWL cloud (`cloud`, its URL ends in ``/api``), or to both.
 
     Each setting comes from its argument, else from the environment (``GTS_ASYNC_ENGINE``, ``_CLOUD``, ``_TOKEN``,
-    ``_TOKEN_FILE``, ``_DIALECT``), else from ``gts_async.toml`` in the working directory, else from the user's
-    configuration file. `token` is a string, or an async callable that is asked for one and asked once more after a
-    401. `transport` and `http_client` take any httpx transport or client and use it untouched; a given client is not
-    closed. (With a client of your own a lost answer is likelier: the engine closes the connection after each 500
-    without saying so, and httpx's own pool sends the next call into it.) `on_event` is called with each Event, on the
-    loop. Constructing does no I/O.
+    ``_TOKEN_FILE``, ``_DIALECT``, ``_CA_FILE``, ``_STORE_HOSTS``), else from ``gts_async.toml`` in the working
+    directory, else from the user's configuration file. `token` is a string, or an async callable that is asked for one
+    and asked once more after a 401. `ca_file` is a PEM file of certificate authorities to trust besides the usual ones.
+    `store_hosts` (names, addresses, ``*.name``) are the only hosts that downloads may then come from, and they may have
+    private addresses; without it any public host may be one. `transport` and `http_client` take any httpx transport or
+    client and use it untouched; a given client is not closed. (With a client of your own a lost answer is likelier: the
+    engine closes the connection after each 500 without saying so, and httpx's own pool sends the next call into it.)
+    `on_event` is called with each Event, on the loop. Constructing does no I/O.
 
     Use it with ``async with``, or call `aclose`. Raises InvalidArgument and WrongType; later MisuseError for a closed
     session or one that belongs to another event loop.
@@ -76,6 +78,8 @@ class AsyncSession:
         cloud: str | None = None,
         token: str | AskForToken | None = None,
         dialect: str | None = None,
+        ca_file: str | PathLike[str] | None = None,
+        store_hosts: str | Iterable[str] | None = None,
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
@@ -87,21 +91,32 @@ class AsyncSession:
         chance: Callable[[], float] = random.random,
         allow_insecure_http: bool = False,
     ) -> None:
+        credential = Credential(token) if token is not None else None
+        # Nothing that is raised from here on may show it: many printers of tracebacks show locals.
+        del token
         if transport is not None and http_client is not None:
             raise InvalidArgument("transport", "was given together with http_client", "give one of them")
-        self._settings = Settings(engine=engine, cloud=cloud, token=token, dialect=dialect)
+        if transport is not None and ca_file is not None:
+            raise InvalidArgument("ca_file", "does nothing for a transport of your own", "tell the transport of it")
+        self._settings = Settings(
+            engine=engine, cloud=cloud, credential=credential, dialect=dialect, ca_file=ca_file, store_hosts=store_hosts
+        )
         self._settings.check_dialect()
         self._limits = limits or Limits()
         self._transport = transport
         self._http_client = http_client
-        self._allow_insecure_http = allow_insecure_http
         self._clock: Clock = clock or SystemClock()
         self._hub = Hub(self._limits.max_looks_per_second)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._client: Client | None = None
-        self._store: Client | None = None
-        self._roots = Roots()
         self._is_closed = False
+        self._lines = Lines(
+            settings=self._settings,
+            limits=self._limits,
+            transport=transport,
+            http_client=http_client,
+            allow_insecure_http=allow_insecure_http,
+            guard=self._check_usable,
+        )
         retry = retry or RetryPolicy()
         shared: dict[str, Any] = {
             "clock": self._clock,
@@ -118,18 +133,18 @@ class AsyncSession:
         watching: dict[str, Any] = {"clock": self._clock, "hub": self._hub, "on_event": on_event, "chance": chance}
         schedule = schedule or Schedule()
         self._engine = Engine(
-            exchange=Exchange(self._connect_engine, **shared), schedule=schedule.within(ENGINE_BOUNDS), **watching
+            exchange=Exchange(self._lines.engine, **shared), schedule=schedule.within(ENGINE_BOUNDS), **watching
         )
         self._cloud = Cloud(
-            exchange=Exchange(self._connect_cloud, **shared),
+            exchange=Exchange(self._lines.cloud, **shared),
             schedule=schedule.within(CLOUD_BOUNDS),
             settings=self._settings,
-            store=self._store_client,
+            store=self._lines.store,
             **watching,
         )
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        await self._lines.open()
         return self
 
     async def __aexit__(
@@ -141,18 +156,26 @@ class AsyncSession:
         """Close all connections, within 5 s; whoever waits gets MisuseError. Closing twice is fine."""
         self._is_closed = True
         self._hub.ring_all()
-        own = self._client if self._http_client is None else None
-        clients = [client for client in (own, self._store) if client is not None]
-        self._client = self._store = None
-        await finished(_closed(clients))
+        await finished(self._lines.aclose())
+
+    @property
+    def _client(self) -> Client | None:
+        return self._lines.client
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session is neither pickled nor copied; its handles travel as text: token() and resume()")
 
     def __del__(self) -> None:
-        if getattr(self, "_client", None) is None or self._is_closed:
+        lines = getattr(self, "_lines", None)
+        if lines is None or lines.client is None or self._is_closed:
             return
         if self._http_client is None and self._transport is None:
             warnings.warn(f"{self!r} was not closed: use async with, or aclose()", ResourceWarning, stacklevel=2)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_lines"):
+            # Printed in the traceback of its own construction.
+            return "<AsyncSession not made>"
         state = "closed" if self._is_closed else "open" if self._client is not None else "not opened"
         return f"<AsyncSession {self._settings} {state}>"
 
@@ -275,6 +298,7 @@ class AsyncSession:
             return msgspec.json.decode(token, type=RunToken).run(self._engine)
         with suppress(msgspec.MsgspecError, TypeError):
             return msgspec.json.decode(token, type=JobToken).job(self._cloud)
+        del token  # perhaps the one that must not be shown
         raise InvalidArgument("token", "is not what token() gave", "pass the text as it was")
 
     async def ping(self) -> Ping:
@@ -282,7 +306,7 @@ class AsyncSession:
 
         Shows that it is there, that it is the right thing, and that the token is good; raises what is wrong.
         """
-        await self._open()
+        await self._lines.open()
         engine = cloud = None
         if self._settings.has("engine"):
             began = self._clock.now()
@@ -296,8 +320,6 @@ class AsyncSession:
             cloud = self._clock.now() - began
         return Ping(engine, cloud)
 
-    # Opening
-
     def _check_usable(self) -> None:
         if self._is_closed:
             raise MisuseError("the session is closed; open another")
@@ -306,41 +328,3 @@ class AsyncSession:
             self._loop = loop
         elif self._loop is not loop:
             raise MisuseError("the session belongs to another event loop; open one per loop")
-
-    async def _open(self) -> Client:
-        """Read the settings' files and make the client, once."""
-        self._check_usable()
-        if self._client is None:
-            await anyio.to_thread.run_sync(self._settings.load)
-        if self._client is None:
-            if self._http_client is not None:
-                self._client = self._http_client
-            elif self._transport is not None:
-                self._client = client_over(self._transport)
-            else:
-                self._client = slot_client(self._limits, self._roots)
-        return self._client
-
-    async def _connect_engine(self) -> Line:
-        return Line(await self._open(), self._settings.base_url("engine"))
-
-    async def _connect_cloud(self) -> Line:
-        client, base_url, credential = await self._open(), self._settings.base_url("cloud"), self._settings.credential()
-        is_open_to_all = base_url.scheme == "http" and not base_url.is_loopback
-        if credential.is_given and is_open_to_all and not self._allow_insecure_http:
-            raise InvalidArgument(
-                "cloud", f"{base_url} would carry the token in the clear", "use https://, or allow_insecure_http=True"
-            )
-        return Line(client, base_url, credential)
-
-    async def _store_client(self) -> Client:
-        self._check_usable()
-        if self._store is None:
-            # A given client may carry credentials of its own: the store never sees it.
-            given = self._transport
-            self._store = client_over(given) if given is not None else slot_client(self._limits, self._roots)
-        return self._store
-
-
-async def _closed(clients: list[Client]) -> None:
-    await asyncio.gather(*(client.aclose() for client in clients))

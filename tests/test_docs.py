@@ -357,7 +357,7 @@ def test_the_table_of_exit_codes_is_the_command_lines(page: str) -> None:
 
 @pytest.mark.parametrize("page", TWINS)
 def test_the_table_of_fixtures_is_the_plugins(page: str) -> None:
-    real = {name for name in vars(plugin) if name.startswith(("gts_", "sxwl_", "embedded_"))}
+    real = {name for name in vars(plugin) if name.startswith(("gts_", "sxwl_", "embedded_", "chaos_"))}
     assert set(first_cells(page, heads(page)["fixtures"])) == real
 
 

@@ -18,8 +18,18 @@ from gts_async import Attempt, GtsAsyncError, Problem, TaskInfo, TaskStatus, Tra
 from gts_async.testing import FakeClock
 
 PACKAGE = Path(gts_async.__file__).parent
-EXTRAS = ("cyclopts", "rich", "starlette", "uvicorn", "sklearn", "python_multipart", "multipart", "opentelemetry")
-DEPENDENCIES = {"httpx", "httpcore", "anyio", "attr", "attrs", "msgspec", "sniffio", "platformdirs", "h11"}
+EXTRAS = (
+    "cyclopts",
+    "rich",
+    "starlette",
+    "uvicorn",
+    "sklearn",
+    "python_multipart",
+    "multipart",
+    "opentelemetry",
+    "trustme",
+)
+DEPENDENCIES = {"httpx", "httpcore", "anyio", "attr", "attrs", "msgspec", "sniffio", "platformdirs", "h11", "certifi"}
 
 # The names at the root
 

@@ -6,6 +6,7 @@ client's. What is on the disk meanwhile is in `part`, which URLs are followed in
 
 import asyncio
 import random
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import aclosing
@@ -26,14 +27,15 @@ from gts_async._files import address, store
 from gts_async._files.disk import DiskThread, step
 from gts_async._files.part import Part, Version
 from gts_async._files.progress import OnProgress, Progress
+from gts_async._net.client import sent
 from gts_async._net.retry import RetryPolicy
+from gts_async._net.secret import Secret, signed
+from gts_async._net.translation import WithoutFrames, without_secrets
 
 BATCH = 2 << 20
 """Bytes written at a time; twice that is in memory, one batch being written while the next arrives."""
 
 MAX_REDIRECTS = 5
-MAX_SAID = 16384
-"""Bytes of a refusal that are read."""
 
 CONNECT_TIME = 10.0
 """Seconds for one connection to be made."""
@@ -60,7 +62,7 @@ async def download(
     max_attempts: int = 5,
     sleep: Callable[[float], Awaitable[object]] = anyio.sleep,
     chance: Callable[[], float] = random.random,
-    allow_private: bool = False,
+    fence: address.Fence = address.PUBLIC,
     minimum_speed: MinimumSpeed = PATIENT,
 ) -> Path:
     """Fetch `url` into the file `target` and give its path; the target is there whole and verified, or as it was.
@@ -71,22 +73,27 @@ async def download(
 
     `fresh_url` is asked for another URL of the same object when the store refuses this one (they expire), once without
     progress in between. `max_attempts` counts tries without progress; between them we wait as RetryPolicy does.
-    `allow_private` lets the URL lead into a private network and, over plain http, to this machine.
+    `fence` says where the URL and every redirect may lead; through `address.HERE` they may lead to this machine, also
+    over plain http.
 
     Raises before any traffic UnsafeURL and FileError (no such folder, not writable, another download to it is under
     way). Later Denied, NotFound or another ServiceError for the store's refusal, UnexpectedAnswer, TransportError when
     the attempts are used up, DownloadCorrupt, and FileError when the disk fails: what has arrived stays for the next
     call, with the OSError as its cause.
     """
-    address.checked(url, allow_private=allow_private)
+    link = signed(url)
+    # No frame from here on has it among its locals, which many printers of tracebacks show.
+    del url
+    with WithoutFrames():
+        address.checked(link.reveal(), fence)
     retry = RetryPolicy(max_attempts=max_attempts)
     part = Part(Path(target))
     disk = DiskThread()
     try:
-        await disk.run(part.open, address.shown(url))
+        await disk.run(part.open, address.shown(link.reveal()))
         fetching = _Fetching(
             client=client,
-            url=url,
+            link=link,
             part=part,
             disk=disk,
             fresh_url=fresh_url,
@@ -94,7 +101,7 @@ async def download(
             retry=retry,
             sleep=sleep,
             chance=chance,
-            allow_private=allow_private,
+            fence=fence,
             minimum_speed=minimum_speed,
         )
         await fetching.run()
@@ -108,7 +115,7 @@ class _Fetching:
     """One download in progress. The part is touched only by jobs of the disk thread, in order."""
 
     client: httpx.AsyncClient
-    url: str
+    link: Secret
     part: Part
     disk: DiskThread
     fresh_url: Callable[[], Awaitable[str]] | None
@@ -116,7 +123,7 @@ class _Fetching:
     retry: RetryPolicy
     sleep: Callable[[float], Awaitable[object]]
     chance: Callable[[], float]
-    allow_private: bool
+    fence: address.Fence
     minimum_speed: MinimumSpeed
     began: float = attrs.field(factory=lambda: asyncio.get_running_loop().time())
     attempts: list[Attempt] = attrs.field(factory=list)
@@ -130,6 +137,8 @@ class _Fetching:
     """Bounds waiting for the network, and nothing else."""
     objection: Exception | None = None
     """What the user's `progress` raised: it may look like an error of the network."""
+    asked: list[Secret] = attrs.field(factory=list)
+    """The URLs of the last try: the first one, and where it redirected to."""
 
     async def run(self) -> None:
         self.reached = await self.disk.run(self.part.position)
@@ -156,15 +165,24 @@ class _Fetching:
 
     async def _try(self) -> store.Setback | None:
         """Send one request and take what comes; None if all bytes are there now."""
+        handled = sys.exception()
         try:
-            async with asyncio.timeout(None) as self.patience:
-                return await self._request()
+            with WithoutFrames():
+                async with asyncio.timeout(None) as self.patience:
+                    return await self._request()
         except (httpx.TransportError, TimeoutError, OSError) as error:
             if isinstance(error, FileError) or error is self.objection:
                 raise
             speed = self.minimum_speed
             slow = f"fewer than {speed.size} bytes came in {speed.seconds:g} s"
-            return store.broken(error, self.part.version.url, slow)
+            setback = store.broken(error, self.part.version.url, slow, hide=self._hide)
+            setback.error.__cause__ = without_secrets(error, handled, hide=self._hide, url=self.part.version.url)
+            return setback
+
+    def _hide(self, said: str) -> str:
+        for link in self.asked:
+            said = link.hide(said)
+        return said
 
     async def _overcome(self, setback: store.Setback) -> None:
         """Do what may help against the setback, or raise its error."""
@@ -175,7 +193,7 @@ class _Fetching:
         if setback.may_have_expired and self.fresh_url is not None and not self.was_renewed:
             self.attempts.append(Attempt(began, str(setback.error)[:200], setback.status, 0.0))
             self.was_renewed = True
-            self.url = await self.fresh_url()
+            self.link = signed(await self.fresh_url())
             return
         self.tries += 1
         wait = self.retry.delay(self.tries, self.chance(), setback.retry_after) if setback.may_pass else None
@@ -204,25 +222,29 @@ class _Fetching:
 
     async def _answer(self, headers: list[tuple[str, str]]) -> httpx.Response:
         """Send the GET, following redirects by hand: each is checked like the URL itself."""
-        url, was_https = self.url, False
+        self.asked = [self.link]
+        was_https = False
         for _ in range(MAX_REDIRECTS + 1):
-            parsed = address.checked(url, allow_private=self.allow_private, is_redirect_from_https=was_https)
-            # Built here and not by the client, whose own headers, cookies and parameters must not go along.
-            request = httpx.Request("GET", parsed, headers=headers, extensions=self._extensions(parsed, url))
-            response = await self.client.send(request, stream=True, auth=None, follow_redirects=False)
-            location = response.headers.get("location")
-            if response.status_code not in (301, 302, 303, 307, 308) or not location:
+            response = await sent(self.client, self._get(headers, was_https=was_https), auth=None)
+            was_https = was_https or response.request.url.scheme == "https"
+            if response.status_code not in (301, 302, 303, 307, 308) or not response.headers.get("location"):
                 return response
             await response.aclose()
-            url, was_https = address.joined(url, location), was_https or parsed.scheme == "https"
+            self.asked.append(signed(address.joined(self.asked[-1].reveal(), response.headers["location"])))
         raise UnexpectedAnswer(call=store.CALL, problem=f"more than {MAX_REDIRECTS} redirects")
+
+    def _get(self, headers: list[tuple[str, str]], *, was_https: bool) -> httpx.Request:
+        """Build the request here and not by the client: its own headers, cookies and parameters must not go along."""
+        link = self.asked[-1]
+        parsed = address.checked(link.reveal(), self.fence, is_redirect_from_https=was_https)
+        return httpx.Request("GET", parsed, headers=headers, extensions=self._extensions(parsed, link.reveal()))
 
     def _extensions(self, parsed: httpx.URL, url: str) -> dict[str, object]:
         silence = self.minimum_speed.seconds
         extensions: dict[str, object] = {
             # Waiting for a free connection is bounded by nothing: other downloads may rightly take hours.
             "timeout": {"connect": CONNECT_TIME, "read": silence, "write": silence, "pool": None},
-            "trace": address.guard(parsed, allow_private=self.allow_private, on_event=self._heard),
+            "trace": address.guard(parsed, self.fence, on_event=self._heard),
         }
         if (exact := address.target(url)) != parsed.raw_path:
             extensions["target"] = exact
@@ -252,7 +274,8 @@ class _Fetching:
             if (version.size if told is None else told) == position:
                 return None
             return await self._begin_anew("the object is shorter than what has arrived")
-        return store.refusal(response, await self._beginning(response), version.url)
+        self._be_patient()
+        return store.refusal(response, await store.beginning(response), version.url, hide=self._hide)
 
     async def _take_rest(self, response: httpx.Response, position: int) -> store.Setback | None:
         version = self.part.version
@@ -269,17 +292,6 @@ class _Fetching:
         await self.disk.run(self.part.restart, Version(self.part.version.url))
         error = UnexpectedAnswer(call=store.CALL, problem=f"{self.part.version.url}: {problem}")
         return store.Setback(error, may_pass=True)
-
-    async def _beginning(self, response: httpx.Response) -> bytes:
-        """Give the first bytes of what a refusal says."""
-        said = b""
-        self._be_patient()
-        async with aclosing(store.pieces(response)) as pieces:
-            async for piece in pieces:
-                said += piece
-                if len(said) >= MAX_SAID:
-                    break
-        return said[:MAX_SAID]
 
     async def _receive(self, response: httpx.Response, position: int) -> store.Setback | None:
         """Write the body behind `position`; what came is kept however it ends."""
@@ -326,7 +338,7 @@ class _Fetching:
         if version.size is None:
             await self.disk.run(self.part.learn, attrs.evolve(version, size=position))
         elif position < version.size:
-            return store.broken(None, version.url)
+            return store.broken(None, version.url, hide=self._hide)
         return None
 
     def _report(self, done: int, *, is_acknowledged: bool = False) -> None:

@@ -101,17 +101,10 @@ def check_count(file: BinaryIO, archive: str, limits: ArchiveLimits) -> None:
 
 def _listing(file: BinaryIO) -> tuple[int, int]:
     """Give where the list of members begins, and its length, as zipfile finds them."""
-    size = file.seek(0, os.SEEK_END)
-    tail_at = max(0, size - _END.size - (1 << 16))
-    file.seek(tail_at)
-    tail = file.read()
-    at = len(tail) - _END.size
-    if not (at >= 0 and tail[at:].startswith(b"PK\5\6") and tail.endswith(b"\0\0")):
-        at = tail.rfind(b"PK\5\6")
-    if at < 0 or len(tail) < at + _END.size:
+    found = _end(file)
+    if found is None:
         raise zipfile.BadZipFile("is not a zip archive, or its end is missing")
-    length = _END.unpack_from(tail, at)[5]
-    end = tail_at + at
+    end, length = found
     locator_at = end - _LOCATOR.size
     if locator_at - _END64.size >= 0:
         file.seek(locator_at - _END64.size)
@@ -122,6 +115,20 @@ def _listing(file: BinaryIO) -> tuple[int, int]:
     if length > end:
         raise zipfile.BadZipFile("the list of members is longer than the archive")
     return end - length, length
+
+
+def _end(file: BinaryIO) -> tuple[int, int] | None:
+    """Give where the record at the end begins, and the length of the list that it tells."""
+    size = file.seek(0, os.SEEK_END)
+    tail_at = max(0, size - _END.size - (1 << 16))
+    file.seek(tail_at)
+    tail = file.read()
+    at = len(tail) - _END.size
+    if not (at >= 0 and tail[at:].startswith(b"PK\5\6") and tail.endswith(b"\0\0")):
+        at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) < at + _END.size:
+        return None
+    return tail_at + at, _END.unpack_from(tail, at)[5]
 
 
 def _parts(archive: str, name: str) -> tuple[str, ...]:

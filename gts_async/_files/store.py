@@ -6,7 +6,8 @@ Aliyun's, Amazon's and compatible stores (MinIO) are understood; any web server 
 import base64
 import binascii
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import cast
 
 import attrs
@@ -25,8 +26,14 @@ from gts_async._errors import (
     plain,
 )
 from gts_async._files.part import Version
+from gts_async._net.roots import distrust
 
 CALL = "download"
+MAX_SAID = 16384
+"""Bytes of a refusal that are read."""
+
+Hide = Callable[[str], str]
+"""Takes the signed URL's secrets out of what somebody says."""
 
 _STRONG = re.compile(r'"[!#-~]+"')
 _MD5 = re.compile(r'"([0-9a-fA-F]{32})"')
@@ -83,6 +90,17 @@ def pieces(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     return cast("AsyncGenerator[bytes, None]", response.aiter_raw())
 
 
+async def beginning(response: httpx.Response) -> bytes:
+    """Give the first bytes of what a refusal says."""
+    said = b""
+    async with aclosing(pieces(response)) as parts:
+        async for part in parts:
+            said += part
+            if len(said) >= MAX_SAID:
+                break
+    return said[:MAX_SAID]
+
+
 async def _only(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content
 
@@ -125,10 +143,10 @@ class Setback:
     retry_after: float | None = None
 
 
-def refusal(response: httpx.Response, body: bytes, url: str) -> Setback:
+def refusal(response: httpx.Response, body: bytes, url: str, *, hide: Hide) -> Setback:
     """Read an answer that brings no bytes of the object; `url` is without its query, and so is what is said."""
     status = response.status_code
-    code, message = _said(response, body)
+    code, message = _said(body, hide)
     text = f"{CALL} of {url}: the store answered {status}" + (f" {code}" if code else "")
     text += f": {message}" if message else ""
     retry_after = _retry_after(response)
@@ -148,30 +166,23 @@ def refusal(response: httpx.Response, body: bytes, url: str) -> Setback:
     return Setback(UnexpectedAnswer(text, call=CALL, problem=f"status {status}"), status)
 
 
-def broken(error: Exception | None, url: str, slow: str = "") -> Setback:
+def broken(error: Exception | None, url: str, slow: str = "", *, hide: Hide) -> Setback:
     """Tell of a connection that was not made, was cut, or was given up as too slow (TimeoutError: `slow` says how)."""
-    reason = "the answer ended early" if error is None else plain(str(error) or type(error).__name__, 300)
+    reason = "the answer ended early" if error is None else plain(hide(str(error)) or type(error).__name__, 300)
+    distrusted = None if error is None else distrust(error)
     if isinstance(error, TimeoutError) and slow:
         reason = slow
+    reason = distrusted or reason
     kind = NotSent if isinstance(error, _UNSENT) else TransportError
     failure = kind(f"{CALL} of {url}: {reason}", call=CALL, url=url)
-    failure.__cause__ = error
-    if isinstance(error, httpx.RequestError):
-        # httpx's error holds the request with the signed URL; printers of tracebacks and locals would show it.
-        error.request = httpx.Request("GET", url)
-    return Setback(failure, may_pass=not isinstance(error, _OUR_FAULT))
+    return Setback(failure, may_pass=distrusted is None and not isinstance(error, _OUR_FAULT))
 
 
-def _said(response: httpx.Response, body: bytes) -> tuple[str, str]:
+def _said(body: bytes, hide: Hide) -> tuple[str, str]:
     """Give code and message of a store's XML; nothing else of the body, which may repeat the signed URL."""
-    text = body.decode("utf-8", "replace")
+    text = hide(body.decode("utf-8", "replace"))
     code, message = _CODE.search(text), _MESSAGE.search(text)
     said = message[1] if message is not None else ""
-    url = response.request.url
-    raw = re.split("[&=]", url.query.decode("ascii", "replace"))
-    for value in (*raw, *(value for _, value in url.params.multi_items())):
-        if len(value) > 5:
-            said = said.replace(value, "<redacted>")
     return (code[1] if code is not None else ""), plain(said, 400)
 
 

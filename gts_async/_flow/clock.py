@@ -5,7 +5,14 @@ import time
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
+
+BLOCKED = 0.1
+"""Seconds by which a bound rings late when something has blocked the loop, not merely kept it busy."""
+
+REPRIEVE = 0.05
+"""Seconds that a block gets then, to take what has arrived meanwhile."""
 
 
 class Clock(Protocol):
@@ -44,5 +51,37 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
-        """Bound a block by `asyncio.timeout`."""
-        return asyncio.timeout(seconds)
+        """Bound a block, as `asyncio.timeout` does.
+
+        After something has blocked the loop beyond the bound, the block gets `REPRIEVE` more: what it waits for may
+        have arrived long ago, and the loop has had no time to hand it over.
+        """
+        return asyncio.timeout(None) if seconds is None else _Bound(seconds)
+
+
+class _Bound:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = max(0.0, seconds)
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + self._seconds
+        self._alarm = self._loop.call_at(self._due, self._ring)
+        return self
+
+    def _ring(self) -> None:
+        if self._loop.time() - self._due > BLOCKED:
+            self._alarm = self._loop.call_later(REPRIEVE, self._end)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._timeout.reschedule(self._loop.time())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._alarm.cancel()
+        await self._timeout.__aexit__(kind, error, traceback)

@@ -25,6 +25,7 @@ from gts_async._errors import (
     WorkError,
     WorkLost,
     WorkStalled,
+    plain,
 )
 from gts_async._flow.clock import Clock
 from gts_async._flow.hub import Eye, LookBudget
@@ -100,9 +101,11 @@ class Progress(Protocol[L]):
 class Watch(Generic[L]):
     """An async iterator of transitions, the last of them final.
 
-    `deadline` and `stalled_after` are in seconds, counted from the first step and from the last change. A bad look
-    does not end a watch; what another look cannot mend does: `Unauthorized` (the Exchange has by then asked for a fresh
-    token once), `Denied`, a wrong setting, a closed session.
+    `deadline` and `stalled_after` are in seconds, counted from the first step and from the last change, by the clock's
+    `now`: a jump of the time of day changes neither, and a sleep of the machine counts only where its monotonic clock
+    counts it (on Windows, not on Linux and macOS). After such a sleep it looks once, at once, unless the deadline is
+    over. A bad look does not end a watch; what another look cannot mend does: `Unauthorized` (the Exchange has by then
+    asked for a fresh token once), `Denied`, a wrong setting, a closed session.
     """
 
     def __init__(
@@ -139,6 +142,7 @@ class Watch(Generic[L]):
         self._heard = 0
         self._bad_since: float | None = None
         self._warned_at = 3600.0
+        self._has_told_of_unknown = False
         self._is_over = False
         self._is_stepping = False
 
@@ -261,6 +265,9 @@ class Watch(Generic[L]):
         is_final = look is self._progress.final
         if look.status is known and not is_final:
             return
+        if look.status.name == "UNKNOWN" and not self._has_told_of_unknown:
+            self._has_told_of_unknown = True
+            log.warning("%r: a status not known here, which ends no wait: %s", self.handle, plain(repr(look), 200))
         assert self._began is not None  # noqa: S101 - set by the first step
         now, wall = self._clock.now(), look.observed_at or self._clock.wall()
         self._changed, elapsed = now, now - self._began

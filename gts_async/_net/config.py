@@ -1,15 +1,22 @@
 """Limits, timeouts and base URLs: how much, how long and where, as checked values. Settings are read in `settings`."""
 
-import ipaddress
+import re
+from contextlib import suppress
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
 from gts_async._errors import InvalidArgument, WrongType
+from gts_async._net.hosts import address_of, is_host
 from gts_async.wire import Pace
 
 MIB = 1 << 20
+EXAMPLE = "write it like http://127.0.0.1:5201"
+
+_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*/?")
+_UPWARDS = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)|%2f|%5c|%00", re.IGNORECASE)
+"""Segments that lead out of where they stand, and what servers may take for a slash or an end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -95,17 +102,13 @@ class BaseURL:
         """Read a base URL; raises WrongType or InvalidArgument that name `argument`."""
         if not isinstance(text, str):
             raise WrongType(argument, f"must be a URL, not {type(text).__name__}")
-        try:
-            parts = urlsplit(text.strip())
-            port = parts.port
-        except ValueError as error:
-            raise InvalidArgument(argument, f"is not a URL ({error})", "write it like http://127.0.0.1:5201") from error
+        parts, port = _split(text.strip(), argument)
         if parts.scheme not in ("http", "https"):
             raise InvalidArgument(
                 argument, f"{_shown(text)} has no http:// or https://", f"write http://{_shown(text)}"
             )
         if not parts.hostname:
-            raise InvalidArgument(argument, f"{_shown(text)} has no host", "write it like http://127.0.0.1:5201")
+            raise InvalidArgument(argument, f"{_shown(text)} has no host", EXAMPLE)
         if parts.username is not None or parts.password is not None:
             raise InvalidArgument(argument, "has a user name or password in it", "pass the token as token=")
         if parts.query or parts.fragment:
@@ -114,6 +117,13 @@ class BaseURL:
             raise InvalidArgument(argument, "has white space in it", "take it out")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         authority = host if port is None else f"{host}:{port}"
+        # They differ where something stands between the brackets of an address and the port.
+        if not is_host(parts.hostname) or port == 0 or authority != parts.netloc.lower().removesuffix(":"):
+            fix = "write a name in ASCII (xn--…) or an address, and a port from 1 on"
+            raise InvalidArgument(argument, f"{_shown(text)} has a host or port that cannot be", fix)
+        if not is_path(parts.path):
+            fix = "percent-encode what is not ASCII, and leave out //, .., and backslashes"
+            raise InvalidArgument(argument, f"{_shown(text)} has a path that cannot be", fix)
         return cls(
             f"{parts.scheme}://{authority}{parts.path.rstrip('/')}",
             parts.scheme,
@@ -123,16 +133,28 @@ class BaseURL:
 
     @property
     def is_loopback(self) -> bool:
-        """True if the host is this machine by name or number."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """True if the host is this machine by name or number.
+
+        Not ``x.localhost``: browsers lead such names here, but our resolver may ask the network.
+        """
+        address = address_of(self.host)
+        return self.host == "localhost" if address is None else address.is_loopback
 
     def __str__(self) -> str:
         return self.text
+
+
+def is_path(text: str) -> bool:
+    """Tell whether `text` is a path that stays where it is put: percent-encoded, without ``..`` in any spelling."""
+    return _PATH.fullmatch(text) is not None and _UPWARDS.search(text) is None
+
+
+def _split(text: str, argument: str) -> tuple[SplitResult, int | None]:
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        return parts, parts.port
+    # Neither repeated nor chained: urlsplit's error may hold a password that was taken for a port.
+    raise InvalidArgument(argument, "is not a URL, or its port is not a number up to 65535", EXAMPLE)
 
 
 def _shown(text: str) -> str:

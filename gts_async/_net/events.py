@@ -13,7 +13,8 @@ class Event:
     """Something that happened.
 
     `kind` is "answered", "tried again" or "gave up" for calls and "transition" for watches; `subject` is the call's
-    name or the work's id; `elapsed` in seconds since the call or watch began; `detail` never holds a secret.
+    name or the work's id; `elapsed` in seconds since the call or watch began, of which it was `queued` waiting for a
+    place, a pause to end or a free connection; `detail` never holds a secret.
     """
 
     kind: str
@@ -21,6 +22,7 @@ class Event:
     attempt: int = 1
     status: int | None = None
     elapsed: float = 0.0
+    queued: float = 0.0
     detail: str = ""
 
 

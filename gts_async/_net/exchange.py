@@ -9,17 +9,14 @@ import logging
 import random
 import sys
 from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from datetime import datetime
+from contextlib import AsyncExitStack
 from functools import lru_cache
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TypeVar
 
-import attrs
 import httpx
 
 from gts_async._errors import (
     Attempt,
-    FileError,
     GtsAsyncError,
     InvalidArgument,
     MisuseError,
@@ -33,11 +30,22 @@ from gts_async._errors import (
     plain,
 )
 from gts_async._net.body import OpenBody, read_body
-from gts_async._net.config import BaseURL, Limits, Timeouts
+from gts_async._net.client import sent
+from gts_async._net.config import Limits, Timeouts, is_path
 from gts_async._net.events import Event, Hook, tell
 from gts_async._net.retry import RetryBudget, RetryPolicy, may_try_again, outcome, retry_after
-from gts_async._net.secret import Credential, Secret
-from gts_async._net.translation import FAILURES, Reach, drop_frames, is_hopeless, translated, without_secrets
+from gts_async._net.sending import Line, Sending
+from gts_async._net.throttle import Throttle
+from gts_async._net.timing import Timing
+from gts_async._net.translation import (
+    FAILURES,
+    Reach,
+    drop_frames,
+    is_hopeless,
+    shows_secrets,
+    translated,
+    without_secrets,
+)
 from gts_async.wire import Answer, Call, Multipart
 
 T = TypeVar("T")
@@ -48,64 +56,6 @@ PASSING = frozenset({408, 425})
 """Statuses below 500 that say nothing about the request itself, only about the moment."""
 
 ACCEPT = (("accept", "application/json"), ("accept-encoding", "identity"))
-
-
-class Timing(Protocol):
-    """What the Exchange needs of a clock."""
-
-    def now(self) -> float:
-        """Give monotonic seconds."""
-        ...
-
-    def sleep(self, seconds: float) -> Awaitable[None]:
-        """Wait."""
-        ...
-
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
-        """Bound a block: TimeoutError when it lasts longer."""
-        ...
-
-    def wall(self) -> datetime:
-        """Give the aware time of day."""
-        ...
-
-
-@attrs.frozen(eq=False)
-class Line:
-    """What an Exchange speaks over: a client, where the service is, and what authorises calls to it."""
-
-    client: httpx.AsyncClient
-    base_url: BaseURL
-    credential: Credential = attrs.field(factory=lambda: Credential(None))
-
-
-@attrs.define(eq=False)
-class _Sending(Generic[T]):
-    """One call on its way: what bounds it, what was tried, which token was used last and which was refused."""
-
-    call: Call[T]
-    line: Line
-    began: float
-    silence: float | None
-    total: float | None
-    max_attempts: int | None
-    open_body: OpenBody | None
-    attempts: list[Attempt] = attrs.field(factory=list)
-    token: Secret | None = None
-    refused: Secret | None = None
-    is_hopeless: bool = False
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """What an error says about it."""
-        return {"call": self.call.name, "url": f"{self.line.base_url}{self.call.request.path}"}
-
-    def __str__(self) -> str:
-        return f"{self.call.name} ({self.line.base_url}{self.call.request.path})"
-
-    def left(self, now: float) -> float | None:
-        """Give the seconds left for it, or None if nothing bounds it."""
-        return None if self.total is None else self.total - (now - self.began)
 
 
 class Exchange:
@@ -139,6 +89,7 @@ class Exchange:
         self._clock = clock
         self._budget = budget or RetryBudget(self.retry.budget)
         self._in_flight = in_flight or asyncio.Semaphore(int(self.limits.max_in_flight))
+        self._throttle = Throttle(clock, int(self.limits.max_connections))
         self._on_event = on_event
         self._chance = chance
         self._url = lru_cache(maxsize=1024)(_url)
@@ -160,14 +111,14 @@ class Exchange:
         """
         silence, total = self.timeouts.bounds(call.pace, timeout)
         began = self._clock.now()
-        this = _Sending(call, await self.line(), began, silence, total, max_attempts, open_body)
+        this = Sending(call, await self.line(), began, silence, total, max_attempts, open_body)
         await self._pass_gate(this)
         try:
             return await self._answered(this)
         finally:
             self._in_flight.release()
 
-    async def _pass_gate(self, this: _Sending[T]) -> None:
+    async def _pass_gate(self, this: Sending[T]) -> None:
         """Wait until fewer calls than `max_in_flight` are on their way, first come first served."""
         if not self._in_flight.locked():
             await self._in_flight.acquire()
@@ -178,9 +129,11 @@ class Exchange:
         except TimeoutError:
             this.is_hopeless = True
             reason = f"no time left: {self.limits.max_in_flight} calls are in flight already"
-            self._failed(this, NotSent(f"{this}: not sent: {reason}", **this.where), None, 0.0)
+            self._failed(this, NotSent(f"{this}: not sent: {reason}", stage="turn", **this.where), None, 0.0)
+        finally:
+            this.queued += self._clock.now() - this.began
 
-    async def _answered(self, this: _Sending[T]) -> T:
+    async def _answered(self, this: Sending[T]) -> T:
         """Try until there is an answer to give or an error to raise."""
         while True:
             tried_at = self._clock.now() - this.began
@@ -191,18 +144,22 @@ class Exchange:
             except (Unauthorized, TransportError, UnexpectedAnswer, RateLimited) as error:
                 wait = self._failed(this, outcome(this.call, error, answer), answer, tried_at)
             except ServiceError:
+                self._throttle.answered(this.sent_at)
                 self._tell("answered", this, answer)
                 raise
             else:
                 self._budget.earn()
+                self._throttle.answered(this.sent_at)
                 self._tell("answered", this, answer)
                 return value
             if wait:
                 await self._clock.sleep(wait)
 
-    def _failed(self, this: _Sending[T], failure: GtsAsyncError, answer: Answer | None, tried_at: float) -> float:
+    def _failed(self, this: Sending[T], failure: GtsAsyncError, answer: Answer | None, tried_at: float) -> float:
         """Note a try that failed; gives the seconds until the next one, or raises the failure if it was the last."""
         wait = self._wait_before_retry(this, failure, answer)
+        if isinstance(failure, RateLimited) and answer is not None:
+            self._throttle.refused(this.sent_at, self.retry.pause(failure.retry_after, wait))
         status = answer.status if answer is not None else None
         this.attempts.append(Attempt(tried_at, plain(str(failure), 200), status, wait))
         self._tell("gave up" if wait is None else "tried again", this, answer)
@@ -219,44 +176,62 @@ class Exchange:
             self._line = await self._connect()
         return self._line
 
-    async def _once(self, this: _Sending[T]) -> Answer:
+    async def _once(self, this: Sending[T]) -> Answer:
         """Send once and give the whole answer; raises NotSent, OutcomeUnknown, UnexpectedAnswer and FileError."""
         self._guard()
-        left = this.left(self._clock.now())
-        if left is not None and left <= 0:
-            raise NotSent(f"{this}: no time left to send it", **this.where)
-        reach, handled = Reach(), sys.exception()
+        left = self._time_left(this)
+        reach, handled, began = Reach(self._clock.now), sys.exception(), self._clock.now()
         try:
             # The margin lets httpx's own connect timeout end first, which says more.
             async with self._clock.timeout(None if left is None else left + 0.05), AsyncExitStack() as opened:
+                await self._throttle.enter()
+                opened.callback(self._throttle.leave)
+                this.sent_at = self._clock.now()
                 request = await self._request(this, reach, opened)
                 reach.handed_over()
-                response = await this.line.client.send(request, stream=True, follow_redirects=False)
+                response = await sent(this.line.client, request)
                 opened.push_async_callback(response.aclose)
                 body = await read_body(this.call.name, response, int(self.limits.max_answer_bytes))
-            headers = tuple((name.lower(), value) for name, value in response.headers.items())
-            return Answer(response.status_code, headers, body, self._clock.wall())
-        except FileError:
+            headers = tuple((name.lower(), this.hide(value)) for name, value in response.headers.items())
+            return Answer(response.status_code, headers, this.hide(body), self._clock.wall())
+        except GtsAsyncError as error:
+            drop_frames(error, handled, only_lower=True)
             raise
         except FAILURES as error:
             this.is_hopeless = is_hopeless(error)
-            failure = translated(error, reach, where=str(this), **this.where)
-            cause = without_secrets(error, handled)
-        except asyncio.CancelledError as error:
-            drop_frames(error, handled)
+            failure = translated(error, reach, hide=this.hide, where=str(this), **this.where)
+            cause = without_secrets(error, handled, hide=this.hide, url=this.where["url"])
+        except BaseException as error:
+            drop_frames(error, handled, only_lower=not isinstance(error, asyncio.CancelledError))
             raise
+        finally:
+            turn_at = reach.turn_at if reach.turn_at is not None else self._clock.now()
+            this.queued += turn_at - began
         # Raised out here, where httpx's own error is not its context any more.
         raise failure from cause
 
-    async def _request(self, this: _Sending[T], reach: Reach, opened: AsyncExitStack) -> httpx.Request:
+    def _time_left(self, this: Sending[T]) -> float | None:
+        """Give the seconds left for a try; raises if there are none, or none beyond the pause that all keep."""
+        left, pause = this.left(self._clock.now()), self._throttle.pause_left()
+        if left is not None and left <= 0:
+            raise NotSent(f"{this}: no time left to send it", stage="turn", **this.where)
+        if left is not None and pause >= left:
+            text = f"{this}: not sent: the server asked for fewer requests, and all wait for another {pause:.1f} s"
+            limited = RateLimited(text, call=this.call.name, code=429)
+            limited.retry_after = pause
+            raise limited
+        return left
+
+    async def _request(self, this: Sending[T], reach: Reach, opened: AsyncExitStack) -> httpx.Request:
         """Build the httpx request: our headers, the credential of this origin only, the body opened anew."""
+        reach.stage = "token"
         await self._authorize(this)
         asked, headers = this.call.request, [*self._headers, *this.call.request.headers]
         content: bytes | AsyncIterable[bytes]
         if isinstance(asked.body, Multipart):
             if this.open_body is None:
                 raise MisuseError(f"{this.call.name}: its files must be opened by the sender")
-            reach.doing = "opening its files"
+            reach.stage = "files"
             streamed = await this.open_body(asked.body)
             opened.push_async_callback(streamed.aclose)
             headers += [("content-type", streamed.content_type), ("content-length", str(streamed.length))]
@@ -273,7 +248,8 @@ class Exchange:
             request.headers["authorization"] = this.token.reveal()
         return request
 
-    async def _authorize(self, this: _Sending[T]) -> None:
+    async def _authorize(self, this: Sending[T]) -> None:
+        handled = sys.exception()
         try:
             this.token = await this.line.credential.authorization(refused=this.refused)
         except (InvalidArgument, MisuseError, ServiceError):
@@ -281,26 +257,31 @@ class Exchange:
         except Exception as error:
             # The user's own code may raise anything; whatever it is, the call was not sent.
             reason = f"asking for the token failed ({type(error).__name__})"
-            raise NotSent(f"{this}: not sent: {reason}", **this.where) from error
+            failure = NotSent(f"{this}: not sent: {reason}", stage="token", **this.where)
+            if not shows_secrets(error, handled, this.hide):
+                raise failure from error
+            failure.add_note("what it raised is the __context__, which no traceback shows: its text holds a secret")
+            raise failure from None
 
-    def _timeout(self, this: _Sending[T]) -> dict[str, float | None]:
+    def _timeout(self, this: Sending[T]) -> dict[str, float | None]:
         left = this.left(self._clock.now())
         read = _least(this.silence, left)
         return {"connect": _least(self.timeouts.connect, left), "read": read, "write": read, "pool": left}
 
-    def _read(self, this: _Sending[T], answer: Answer) -> T:
+    def _read(self, this: Sending[T], answer: Answer) -> T:
         call, status = this.call, answer.status
         if (status >= 500 and status not in call.answers_with) or status in PASSING:
-            said = answer.body[:4096].decode("utf-8", "replace")
-            text = f"{call.name}: the server answered {status}: {plain(said, 200)}"
-            raise ServerFailed(text, status=status, body=said, **this.where)
+            raise _server_failed(this, answer)
+        handled = sys.exception()
         try:
             return call.read(answer)
-        except RateLimited as error:
-            error.retry_after = retry_after(answer.header("retry-after"), self._clock.wall())
+        except GtsAsyncError as error:
+            drop_frames(error, handled, only_lower=True)
+            if isinstance(error, RateLimited):
+                error.retry_after = retry_after(answer.header("retry-after"), self._clock.wall())
             raise
 
-    def _wait_before_retry(self, this: _Sending[T], failure: GtsAsyncError, answer: Answer | None) -> float | None:
+    def _wait_before_retry(self, this: Sending[T], failure: GtsAsyncError, answer: Answer | None) -> float | None:
         """Give the seconds to wait before the next try, or None if there must not be one."""
         if isinstance(failure, Unauthorized):
             if answer is None or this.refused is not None or not this.line.credential.is_renewable:
@@ -310,7 +291,10 @@ class Exchange:
         attempt = len(this.attempts) + 1
         if this.is_hopeless or not may_try_again(this.call, failure, answer) or attempt == this.max_attempts:
             return None
-        asked = retry_after(answer.header("retry-after"), self._clock.wall()) if answer is not None else None
+        if isinstance(failure, RateLimited):
+            asked = failure.retry_after
+        else:
+            asked = retry_after(answer.header("retry-after"), self._clock.wall()) if answer is not None else None
         wait = self.retry.delay(attempt, self._chance(), asked)
         left = this.left(self._clock.now())
         if wait is None or (left is not None and wait >= left):
@@ -318,22 +302,37 @@ class Exchange:
         cost = RetryBudget.THROTTLED if isinstance(failure, RateLimited) else RetryBudget.FAILURE
         return wait if self._budget.spend(cost) else None
 
-    def _tell(self, kind: str, this: _Sending[T], answer: Answer | None) -> None:
+    def _tell(self, kind: str, this: Sending[T], answer: Answer | None) -> None:
         status, elapsed = answer.status if answer is not None else None, self._clock.now() - this.began
         detail = this.attempts[-1].cause if this.attempts and kind != "answered" else ""
         number = max(1, len(this.attempts) + (kind == "answered"))
         log.debug("%s: %s (try %d, status %s, %.3f s) %s", this.call.name, kind, number, status, elapsed, detail)
-        event = Event(kind=kind, subject=this.call.name, attempt=number, status=status, elapsed=elapsed, detail=detail)
+        event = Event(
+            kind=kind,
+            subject=this.call.name,
+            attempt=number,
+            status=status,
+            elapsed=elapsed,
+            queued=this.queued,
+            detail=detail,
+        )
         tell(self._on_event, event)
 
     def __repr__(self) -> str:
         return f"<Exchange {self._line.base_url if self._line else 'not connected'}>"
 
 
+def _server_failed(this: Sending[T], answer: Answer) -> ServerFailed:
+    said, request_id = answer.start(), answer.header("x-request-id")
+    text = f"{this.call.name}: the server answered {answer.status}: {plain(said, 200)}"
+    return ServerFailed(
+        text, status=answer.status, body=said, stage="answer", request_id=request_id and plain(request_id), **this.where
+    )
+
+
 def _url(base_url: str, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
     """Join, so that no path can leave the base URL."""
-    segments = path.split("/")
-    if not path.startswith("/") or path.startswith("//") or {".", ".."} & {*segments} or {"?", "#"} & {*path}:
+    if not path.startswith("/") or not is_path(path):
         raise MisuseError(f"{path!r} is not a path below {base_url}")
     return httpx.URL(f"{base_url}{path}", params=query) if query else httpx.URL(f"{base_url}{path}")
 

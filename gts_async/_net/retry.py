@@ -16,6 +16,7 @@ Pure: chance and time are passed in. How often we look at work that goes on is `
 """
 
 import email.utils
+import re
 from datetime import UTC, datetime
 
 import attrs
@@ -31,6 +32,8 @@ from gts_async._errors import (
     UnexpectedAnswer,
 )
 from gts_async.wire import Answer, Call
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +69,16 @@ class RetryPolicy:
         ceiling = min(self.maximum, self.initial * 2.0 ** min(attempt - 1, 64))
         return max(chance * ceiling, retry_after or 0.0)
 
+    def pause(self, retry_after: float | None, delay: float | None) -> float:
+        """Give the seconds for which all calls pause after "too many requests".
+
+        What the server asked for, else the `delay` of the refused call. A server that asks for more than
+        `max_retry_after` is asked again after `maximum`: one that errs must not stop a session for a day.
+        """
+        if retry_after is not None:
+            return retry_after if retry_after <= self.max_retry_after else self.maximum
+        return delay if delay is not None else self.initial
+
 
 class RetryBudget:
     """A bucket of tokens: trying again costs, success earns, an empty bucket forbids.
@@ -96,7 +109,7 @@ class RetryBudget:
 def retry_after(header: str | None, wall: datetime) -> float | None:
     """Read Retry-After as seconds from now (RFC 9110, 10.2.3): a number or a date; nonsense does not count."""
     value = (header or "").strip()
-    if value.isascii() and value.isdigit() and len(value) < 10:
+    if _SECONDS.fullmatch(value):
         return float(value)
     try:
         date = email.utils.parsedate_to_datetime(value)
@@ -115,7 +128,13 @@ def outcome(call: Call[object], error: GtsAsyncError, answer: Answer | None) -> 
     is_failed = isinstance(error, ServerFailed) and error.status not in call.answers_with
     if not (is_unread or is_failed):
         return error
-    unknown = OutcomeUnknown(f"{error}; it may have been carried out all the same", call=call.name)
+    unknown = OutcomeUnknown(
+        f"{error}; it may have been carried out all the same",
+        call=call.name,
+        url=getattr(error, "url", ""),
+        stage="answer",
+        request_id=getattr(error, "request_id", None),
+    )
     unknown.__cause__ = error
     return unknown
 

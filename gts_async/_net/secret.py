@@ -1,22 +1,38 @@
 """The token, held so that no repr, pickle, `vars()` or traceback shows it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import NoReturn
+import functools
+import html.entities
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import AnyStr, NoReturn
+from urllib.parse import unquote
 
 from gts_async._errors import InvalidArgument, WrongType
 
 AskForToken = Callable[[], Awaitable[str]]
 
+HIDDEN = b"<redacted>"
+SHORTEST, SHORTEST_VALUE = 8, 6
+"""Characters of a token, and of a value in a signed URL: what is shorter is a word that anybody may say, no secret."""
+
 
 class Secret:
-    """A string that shows itself only to `reveal`."""
+    """A string that shows itself only to `reveal`; `hide` takes its `parts` (or all of it) out of what others say."""
 
-    __slots__ = ("reveal",)
+    __slots__ = ("_pattern", "reveal")
 
-    def __init__(self, value: str) -> None:
-        # A closure, not an attribute: printers of object state have nothing to print.
+    def __init__(self, value: str, parts: Iterable[str] | None = None) -> None:
+        # Closures, not attributes: printers of object state have nothing to print.
         self.reveal: Callable[[], str] = lambda: value
+        hidden = (value,) if parts is None else tuple(parts)
+        self._pattern = functools.cache(lambda: _spelled(hidden))
+
+    def hide(self, said: AnyStr) -> AnyStr:
+        """Give `said` without the secret, in whichever of the usual ways (JSON, HTML, URLs) it is spelled there."""
+        if isinstance(said, bytes):
+            return self._pattern().sub(HIDDEN, said)
+        return self._pattern().sub(HIDDEN, said.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -25,32 +41,66 @@ class Secret:
         raise TypeError("a secret is not pickled; the other process reads its own environment")
 
 
-def bearer(token: object, source: str = "token") -> Secret:
-    """Give the ``Authorization`` value for `token`; `source` names where it came from, for the error.
+def _spelled(texts: Iterable[str]) -> re.Pattern[bytes]:
+    """Give what finds these texts, the longest first."""
+    ordered = sorted({text for text in texts if text and text.isascii()}, key=len, reverse=True)
+    return re.compile("|".join("".join(map(_spelled_character, text)) for text in ordered).encode() or b"(?!)")
+
+
+def _spelled_character(c: str) -> str:
+    """Give a pattern of what JSON, HTML and URLs make of a character, also twice."""
+    if c.isalnum():
+        return c
+    code, name = f"{ord(c):02x}", html.entities.codepoint2name.get(ord(c), "#")
+    entity = f"&(?:amp;)?(?:#{ord(c)}|#x{code}|{name});"
+    # Bounded: a page of nothing but backslashes would else be looked at to its end from each of them.
+    return rf"(?:\\{{0,3}}{re.escape(c)}|(?i:%(?:25){{0,3}}{code}|\\{{1,3}}u00{code}|{entity}))"
+
+
+def signed(url: str, token: str = "") -> Secret:
+    """Give a URL as a secret of which the values in its query must be hidden, raw and decoded; and the `token`."""
+    query = url.partition("#")[0].partition("?")[2]
+    values = [pair.partition("=")[2] or pair for pair in query.split("&")]
+    parts = [part for part in (*values, *map(unquote, values)) if len(part) >= SHORTEST_VALUE]
+    return Secret(url, [*parts, token] if len(token) >= SHORTEST else parts)
+
+
+def bearer(token: object, source: str = "token") -> Secret | InvalidArgument:
+    """Give the ``Authorization`` value for `token`, or what is wrong with it; `source` names where it came from.
 
     White space around it and one leading "Bearer " are dropped: the cloud's login hands tokens out with that prefix
-    (`user_login_logic.go`). Raises WrongType or InvalidArgument, which never show the token.
+    (`user_login_logic.go`). An error is given, not raised: its traceback would hold frames whose locals are the token.
     """
     if not isinstance(token, str):
-        raise WrongType(source, f"a token must be a string, not {type(token).__name__}")
+        return WrongType(source, f"a token must be a string, not {type(token).__name__}")
     bare = f"{token.strip()} ".removeprefix("Bearer ").strip()
     if not bare:
-        raise InvalidArgument(source, "the token is empty", "copy it from the cloud's web page")
+        return InvalidArgument(source, "the token is empty", "copy it from the cloud's web page")
     if not all("!" <= c <= "~" for c in bare):
-        raise InvalidArgument(
+        return InvalidArgument(
             source, "the token has characters that cannot go into a header (not shown)", "copy it again, in one line"
         )
-    return Secret(f"Bearer {bare}")
+    return Secret(f"Bearer {bare}", [bare] if len(bare) >= SHORTEST else [])
 
 
 class Credential:
-    """What authorises calls to one origin: a fixed token, or an async callable that is asked when one is needed."""
+    """What authorises calls to one origin: a fixed token, or an async callable that is asked when one is needed.
+
+    Making one raises nothing, so that whoever does can let go of the token first; `check` raises what is wrong with it.
+    """
 
     def __init__(self, token: str | AskForToken | None, source: str = "token") -> None:
         self._source = source
         self._ask = token if callable(token) else None
-        self._value = bearer(token, source) if token is not None and not callable(token) else None
+        read = bearer(token, source) if token is not None and not callable(token) else None
+        self._value: Secret | None = None if isinstance(read, InvalidArgument) else read
+        self._fault = read if isinstance(read, InvalidArgument) else None
         self._asking = asyncio.Lock()
+
+    def check(self) -> None:
+        """Raise WrongType or InvalidArgument, which never show the token, if it cannot be sent."""
+        if self._fault is not None:
+            raise self._fault
 
     @property
     def is_renewable(self) -> bool:
@@ -68,6 +118,7 @@ class Credential:
         Calls that need one at the same time ask once together. Raises what the callable raises, WrongType and
         InvalidArgument for what it gives.
         """
+        self.check()
         if self._ask is None or self._is_good(refused):
             return self._value
         async with self._asking:
@@ -82,8 +133,12 @@ class Credential:
     async def _asked(self, ask: AskForToken) -> Secret:
         answer: object = ask()
         if not isinstance(answer, Awaitable):
+            del answer  # a token, most likely, and a printer of tracebacks would show it
             raise WrongType(self._source, "the callable must be async", "write it with async def")
-        return bearer(await answer, f"{self._source} (what the callable gave)")
+        read = bearer(await answer, f"{self._source} (what the callable gave)")
+        if isinstance(read, InvalidArgument):
+            raise read
+        return read
 
     def __repr__(self) -> str:
         return f"Credential({'asked for' if self.is_renewable else 'fixed' if self.is_given else 'none'})"

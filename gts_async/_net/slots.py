@@ -2,20 +2,25 @@
 
 httpx's own pool loses connections for good when a request is cancelled at the wrong moment, and scans all of them on
 every request. So each slot here is a stock httpx transport that may hold a single connection, and this module keeps
-the free ones. A slot goes back only if its answer was read to the end and closed; after anything else, and after any
-5xx (the engine's server closes the socket then without saying so), it is closed in the background.
+the free ones. A slot goes back only if its answer was read to the end, with nothing after it, and closed; after
+anything else, and after any 5xx (the engine's server closes the socket then without saying so), it is closed in the
+background.
 """
 
 import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 import attrs
 import httpx
 
 from gts_async._errors import MisuseError
+from gts_async._net.innards import read_little
+from gts_async._net.leftovers import has_leftovers
 
 DRAINING_TIME = 0.5
 """Seconds that exchanges may still take when the transport is closed; a create's answer is worth that much."""
@@ -27,12 +32,46 @@ MakeTransport = Callable[[ssl.SSLContext], httpx.AsyncBaseTransport]
 OriginKey = tuple[str, str, int | None]
 
 
-@attrs.frozen(eq=False)
+class Closable(Protocol):
+    """What httpcore's streams are to us."""
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        ...
+
+
+@attrs.define(eq=False)
 class Slot:
-    """A transport that holds at most one connection, and when it was last given back."""
+    """A transport that holds at most one connection, and the socket under it, once there is one."""
 
     transport: httpx.AsyncBaseTransport
     origin: "_Origin"
+    socket: Closable | None = None
+
+    def watching(self, request: httpx.Request) -> httpx.Request:
+        """Give the request with a trace that notices the socket; it tells whoever traced before."""
+        told = request.extensions.get("trace")
+
+        async def trace(event: str, info: Mapping[str, Any]) -> None:
+            if event == "connection.connect_tcp.complete":
+                self.socket = info["return_value"]
+            elif event == "http11.receive_response_headers.started":
+                read_little(self.transport, True)
+            elif event == "http11.receive_response_headers.complete":
+                read_little(self.transport, False)
+            if told is not None:
+                await told(event, info)
+
+        request.extensions = {**request.extensions, "trace": trace}
+        return request
+
+    async def aclose(self) -> None:
+        """Close the transport, and the socket: httpcore forgets it if a TLS handshake is cancelled."""
+        try:
+            await self.transport.aclose()
+        finally:
+            if self.socket is not None:
+                await self.socket.aclose()
 
 
 class _Origin:
@@ -105,8 +144,15 @@ class SlotTransport(httpx.AsyncBaseTransport):
             origin.gate.release()
             raise
         self._in_use.add(slot)
+        self._loop = asyncio.get_running_loop()
         try:
-            response = await slot.transport.handle_async_request(request)
+            response = await slot.transport.handle_async_request(slot.watching(request))
+        except ValueError as error:
+            self._throw_away(slot)
+            if slot.socket is not None:
+                raise
+            # anyio's, of no address at all, or the codec's, of a name that can be none.
+            raise httpx.ConnectError("the name leads to no address", request=request) from error
         except BaseException:
             self._throw_away(slot)
             raise
@@ -154,6 +200,13 @@ class SlotTransport(httpx.AsyncBaseTransport):
         self._leave(slot)
         self._close_later(slot)
 
+    def _abandoned(self, slot: Slot) -> None:
+        """Throw away the slot of an answer that nobody closed and nobody holds any more; any thread may call this."""
+        warnings.warn("an answer was neither read to its end nor closed", ResourceWarning, stacklevel=3)
+        # The loop is closed, or nobody's any more: there is no place to give back.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._throw_away, slot)
+
     def _leave(self, slot: Slot) -> None:
         self._in_use.discard(slot)
         slot.origin.gate.release()
@@ -161,7 +214,7 @@ class SlotTransport(httpx.AsyncBaseTransport):
             self._are_all_back.set()
 
     def _close_later(self, slot: Slot) -> None:
-        task = asyncio.get_running_loop().create_task(_close(slot.transport))
+        task = asyncio.get_running_loop().create_task(_close(slot))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -224,7 +277,8 @@ class _SlotStream(httpx.AsyncByteStream):
         if self._is_closed:
             return
         self._is_closed = True
-        if not self._is_whole or self._response.status_code >= 500:
+        is_spent = not self._is_whole or not 200 <= self._response.status_code < 500
+        if is_spent or has_leftovers(self._slot.transport, self._response):
             # Decided without waiting: a cancelled caller gets no further than here.
             self._owner._throw_away(self._slot)
             return
@@ -235,15 +289,19 @@ class _SlotStream(httpx.AsyncByteStream):
             raise
         self._owner._give_back(self._slot)
 
+    def __del__(self) -> None:
+        if not self._is_closed:
+            self._owner._abandoned(self._slot)
+
 
 def _closed() -> MisuseError:
     return MisuseError("the session is closed; open another")
 
 
-async def _close(transport: httpx.AsyncBaseTransport) -> None:
+async def _close(slot: Slot) -> None:
     try:
         async with asyncio.timeout(CLOSING_TIME):
-            await transport.aclose()
+            await slot.aclose()
     except (TimeoutError, OSError, httpx.HTTPError, RuntimeError):
         # Nobody waits for this connection any more; what it dies of concerns nobody.
         return

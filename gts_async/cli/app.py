@@ -79,6 +79,7 @@ def launch(
     cloud: Annotated[str | None, GLOBAL] = None,
     dialect: Annotated[Literal["2023-12", "2024-04"] | None, GLOBAL] = None,
     token_file: Annotated[str | None, GLOBAL, Parameter(allow_leading_hyphen=True)] = None,
+    ca_file: Annotated[str | None, GLOBAL] = None,
     allow_insecure_http: Annotated[Flag, GLOBAL] = False,
     as_json: Annotated[Flag, GLOBAL, Parameter(name="--json")] = False,
 ) -> int:
@@ -90,6 +91,7 @@ def launch(
         cloud: URL of the SXWL cloud, ending in /api; else GTS_ASYNC_CLOUD or a gts_async.toml
         dialect: what the cloud speaks; else GTS_ASYNC_DIALECT, else 2023-12
         token_file: file that holds the cloud's token, - for stdin; else GTS_ASYNC_TOKEN or GTS_ASYNC_TOKEN_FILE
+        ca_file: PEM file of certificate authorities to trust besides the usual ones; else GTS_ASYNC_CA_FILE
         allow_insecure_http: send the token over http:// to other machines, too
         as_json: print data as lines of JSON
     """
@@ -100,6 +102,7 @@ def launch(
         cloud=cloud,
         dialect=dialect,
         token=read_token(token_file),
+        ca_file=ca_file,
         allow_insecure_http=allow_insecure_http,
     )
     ended = command(*bound.args, **bound.kwargs, **dict.fromkeys(unbound, options))

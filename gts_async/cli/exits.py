@@ -51,7 +51,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (TransportError, Exit.NETWORK),
     (UnexpectedAnswer, Exit.NETWORK),
 )
-_SETTINGS = frozenset({"engine", "cloud", "token", "dialect", "host", "port", "data_dir"})
+_SETTINGS = frozenset({"engine", "cloud", "token", "dialect", "ca_file", "store_hosts", "host", "port", "data_dir"})
 
 
 def exit_of(error: Exception) -> Exit:

@@ -26,6 +26,7 @@ class Options:
     cloud: str | None = None
     dialect: str | None = None
     token: str | None = attrs.field(default=None, repr=False)
+    ca_file: str | None = None
     allow_insecure_http: bool = False
 
     def session(self, **more: Any) -> "AsyncSession":
@@ -37,14 +38,21 @@ class Options:
             cloud=self.cloud,
             dialect=self.dialect,
             token=self.token,
+            ca_file=self.ca_file,
             allow_insecure_http=self.allow_insecure_http,
             **more,
         )
 
     def again(self, *command: str) -> str:
         """Give a command line to copy that speaks to the same services; a token is never part of it."""
-        given = {"--engine": self.engine, "--cloud": self.cloud, "--dialect": self.dialect}
+        given = {
+            "--engine": self.engine,
+            "--cloud": self.cloud,
+            "--dialect": self.dialect,
+            "--ca-file": self.ca_file,
+        }
         flags = [part for name, value in given.items() if value is not None for part in (name, value)]
+        flags += ["--allow-insecure-http"] if self.allow_insecure_http else []
         return shlex.join(["gts-async", *command, *flags])
 
 
@@ -56,11 +64,22 @@ Given = Annotated[Options, Parameter(parse=False)]
 
 
 def read_token(source: str | None) -> str | None:
-    """Give the token out of a file, or of the first line of stdin for ``-``; raises InvalidArgument."""
+    """Give the token out of a file, or of the first line of stdin for ``-``; raises InvalidArgument.
+
+    Warns of a file that others may read.
+    """
+    from gts_async._net.settings import warn_if_exposed
+
     if source is None:
         return None
     try:
-        text = sys.stdin.readline() if source == STDIN else Path(source).expanduser().read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise InvalidArgument("token", f"cannot read {source} ({type(error).__name__})", "name a file, or -") from None
-    return text
+        if source == STDIN:
+            return sys.stdin.readline()
+        path = Path(source).expanduser()
+        warn_if_exposed(path)
+        return path.read_text("utf-8")
+    except (OSError, ValueError, RuntimeError) as error:
+        # Not named: it may be the token itself, in the wrong place.
+        problem = f"cannot read the file that --token-file names ({type(error).__name__})"
+    # Raised out here: the decoder's own error holds the file's bytes, and would be the context.
+    raise InvalidArgument("token", problem, "name a file, or -")

@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from gts_async._errors import plain
 from gts_async._flow.watch import Transition
 from gts_async.gts.values import Result, TaskInfo
 from gts_async.sxwl.values import GpuType, JobInfo, JobListing
@@ -37,8 +38,8 @@ def look_record(handle_id: str, look: TaskInfo | JobInfo) -> dict[str, object]:
     """Give what JSON says of a look; the signed URL of a model is a secret, so only whether there is one."""
     record: dict[str, object] = {"id": handle_id, "status": word(look), "observed_at": look.observed_at}
     if isinstance(look, TaskInfo):
-        return {**record, "code": look.code, "message": look.message, "test_acc": look.test_acc}
-    return {**record, "word": look.word, "has_model": look.url is not None}
+        return {**record, "code": look.code, "message": plain(look.message), "test_acc": look.test_acc}
+    return {**record, "word": plain(look.word), "has_model": look.url is not None}
 
 
 def look_text(handle_id: str, look: TaskInfo | JobInfo) -> str:
@@ -77,7 +78,7 @@ def result_record(result: Result) -> dict[str, object]:
 def listing_record(listing: JobListing) -> dict[str, object]:
     """Give what JSON says of a job in a listing."""
     info = listing.info
-    return {"id": listing.id, "status": word(info), "word": info.word, "mark": listing.mark}
+    return {"id": listing.id, "status": word(info), "word": plain(info.word), "mark": listing.mark}
 
 
 def gpu_text(gpu: GpuType) -> str:

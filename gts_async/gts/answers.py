@@ -6,7 +6,6 @@ HTTP 200 and a negative ``ret_code``; its 500s are bare text, so what each of th
 
 from collections.abc import Mapping
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 from msgspec import UNSET, UnsetType
@@ -140,7 +139,7 @@ def done(call: str, answer: Answer) -> None:
 def greeted(answer: Answer) -> None:
     """Check that the page is GTS Engine's; raises UnexpectedAnswer if it is anything else."""
     _check_status("index", answer)
-    if TITLE not in answer.text:
+    if TITLE.encode() not in answer.body:
         raise odd("index", f"the page is not GTS Engine's (no {TITLE!r} in it): wrong base URL?", answer)
 
 
@@ -175,18 +174,17 @@ def _check_status(call: str, answer: Answer) -> None:
     if answer.status == 422:
         raise _invalid(call, answer)
     if answer.status == 429:
-        raise RateLimited(call=call, code=429, message=answer.text)
+        raise RateLimited(call=call, code=429, message=answer.start())
     if 300 <= answer.status < 400:
-        target = _target(answer.header("location") or "")
-        raise odd(call, f"a redirect to {target}: wrong base URL, or a proxy in between", answer)
+        raise odd(call, f"a redirect to {answer.leads_to}: wrong base URL, or a proxy in between", answer)
     known = ODDITIES.get(answer.status, "which the engine never sends")
     raise odd(call, f"status {answer.status}: {known}", answer)
 
 
 def _failure(call: str, answer: Answer) -> ServerFailed:
     meaning = MEANING_OF_500.get(call) if answer.status == 500 else None
-    text = f"{call}: the server answered {answer.status}: {meaning or plain(answer.text, 200)}"
-    return ServerFailed(text, status=answer.status, body=answer.text[:4096], call=call)
+    text = f"{call}: the server answered {answer.status}: {meaning or plain(answer.start(), 200)}"
+    return ServerFailed(text, status=answer.status, body=answer.start(), call=call)
 
 
 def _invalid(call: str, answer: Answer) -> InvalidData:
@@ -196,16 +194,6 @@ def _invalid(call: str, answer: Answer) -> InvalidData:
     return InvalidData(call=call, code=422, message=said)
 
 
-def _target(location: str) -> str:
-    """Give where a redirect leads, without credentials and query."""
-    try:
-        url = urlsplit(location)
-        host = url.netloc.rpartition("@")[2]
-    except ValueError:
-        return "nowhere"
-    return plain(f"{url.scheme}://{host}{url.path}" if host else url.path or "nowhere", 200)
-
-
 def odd(call: str, problem: str, answer: Answer) -> UnexpectedAnswer:
     """Give the error for an answer that the engine's own protocol does not allow."""
-    return UnexpectedAnswer(call=call, problem=problem, body=answer.text[:4096])
+    return UnexpectedAnswer(call=call, problem=plain(problem, 300), body=answer.start())

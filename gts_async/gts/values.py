@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import attrs
 
-from gts_async._errors import InvalidArgument, WrongType
+from gts_async._errors import InvalidArgument, WrongType, plain
 
 
 class TaskStatus(IntEnum):
@@ -59,6 +59,10 @@ FIXED_LABELS: Mapping[TaskType, tuple[str, ...]] = {
 """The labels of the task types that bring their own, in the order of their probabilities (`qiankunding_*.py`)."""
 
 
+def _shortened(text: str) -> str:
+    return repr(plain(text, 200))
+
+
 @attrs.frozen
 class TaskInfo:
     """One look at a task.
@@ -69,7 +73,7 @@ class TaskInfo:
     """
 
     status: TaskStatus
-    message: str = ""
+    message: str = attrs.field(default="", repr=_shortened)
     test_acc: float | None = None
     observed_at: datetime | None = attrs.field(default=None, eq=False)
     code: int = attrs.field(default=attrs.Factory(lambda self: int(self.status), takes_self=True))

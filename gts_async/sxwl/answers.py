@@ -4,9 +4,12 @@ The servers answer 400 for nearly everything, so what a refusal means is told fr
 call, for the errors' texts. What goes out is in `calls`.
 """
 
+import re
 from collections.abc import Callable
+from typing import Annotated
 
 import attrs
+from msgspec import Meta
 
 from gts_async._errors import (
     Denied,
@@ -26,6 +29,19 @@ from gts_async.sxwl.checks import is_plain_id, is_web_url
 from gts_async.sxwl.dialects import Dialect
 from gts_async.sxwl.values import GpuType, JobInfo, JobListing, JobStatus
 from gts_async.wire import Answer, T, decode
+
+MAX_SAID, MAX_TEXT = 2 << 20, 1 << 16
+"""Bytes of a refusal that are read as JSON, and those that are looked at if it is none: no server writes as many."""
+
+MAX_BRACES = 100_000
+"""Opening braces of a listing: those of 1000 rows, each with the job's body as a string in it, are below 10 000."""
+
+NOTHING = re.compile(rb"(\xef\xbb\xbf)?\s*\{\s*\}\s*")
+
+_Whole = int | Annotated[str, Meta(pattern="^-?[0-9]{1,18}$")]
+_Decimal = float | Annotated[str, Meta(pattern=r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$")]
+"""Numbers, which the cloud has now and then turned into strings and back from one release to the next: stopType,
+ckptVol and modelVol have been both (`types.go: JobCreateReq`)."""
 
 
 @attrs.frozen
@@ -49,7 +65,7 @@ class _Message:
 class _Row:
     jobName: str | None = None
     status: str | None = None
-    workStatus: int | None = None
+    workStatus: _Whole | None = None
     jsonAll: str | None = None
 
 
@@ -61,8 +77,16 @@ class _Page:
 @attrs.frozen
 class _Gpu:
     gpuProd: str
-    amount: float | None = None
-    gpuAllocatable: int | None = None
+    amount: _Decimal | None = None
+    gpuAllocatable: _Whole | None = None
+
+
+@attrs.frozen
+class _Kept:
+    """What the server kept of a create's body: the fields that may hold its mark."""
+
+    callbackUrl: str | None = None
+    trainedModelName: str | None = None
 
 
 def read_created(call: str, answer: Answer) -> str:
@@ -78,7 +102,7 @@ def read_created(call: str, answer: Answer) -> str:
 def read_status(call: str, dialect: Dialect, job_id: str, answer: Answer) -> JobInfo:
     """Give one look at the job; an unknown word is kept, as UNKNOWN."""
     _raise_refusal(call, answer)
-    if not _document(call, answer, dict[str, object]):
+    if NOTHING.fullmatch(answer.body):
         # The Java server's answer for an id that it does not know (UserJobController.java: queryUserJobStatus).
         raise NotFound(f"{call}: there is no job {job_id}: the cloud answers with nothing", call=call, code=200)
     document = _document(call, answer, _Status)
@@ -98,6 +122,7 @@ def read_done(call: str, answer: Answer) -> None:
 def read_listing(call: str, dialect: Dialect, answer: Answer) -> tuple[JobListing, ...]:
     """Give the jobs of one page; rows without an id, which nobody can ask about, are left out."""
     _raise_refusal(call, answer)
+    _check_rows(call, answer)
     rows = _page(call, answer).content
     return tuple(_listing(dialect, row, row.jobName, answer) for row in rows if row.jobName)
 
@@ -105,11 +130,13 @@ def read_listing(call: str, dialect: Dialect, answer: Answer) -> tuple[JobListin
 def read_gpu_types(call: str, answer: Answer) -> tuple[GpuType, ...]:
     """Give each kind of GPU once, by name: the newer servers have a row for every number of free ones."""
     _raise_refusal(call, answer)
+    _check_rows(call, answer)
     kinds: dict[str, GpuType] = {}
     for row in _document(call, answer, tuple[_Gpu, ...]):
         seen = kinds.get(row.gpuProd)
-        counts = [count for count in (row.gpuAllocatable, seen.free if seen else None) if count is not None]
-        kinds[row.gpuProd] = GpuType(row.gpuProd, row.amount, max(counts, default=None))
+        counts = [int(count) for count in (row.gpuAllocatable, seen.free if seen else None) if count is not None]
+        price = None if row.amount is None else float(row.amount)
+        kinds[row.gpuProd] = GpuType(row.gpuProd, price, max(counts, default=None))
     return tuple(kinds[name] for name in sorted(kinds))
 
 
@@ -126,7 +153,7 @@ def _listing(dialect: Dialect, row: _Row, job_id: str, answer: Answer) -> JobLis
     if row.status:
         status, word = dialect.words.get(row.status), row.status
     elif row.workStatus is not None:
-        status, word = dialect.numbers.get(row.workStatus), str(row.workStatus)
+        status, word = dialect.numbers.get(int(row.workStatus)), str(row.workStatus)
     else:
         status, word = None, ""
     info = JobInfo(status or JobStatus.UNKNOWN, None, answer.received_at, word)
@@ -136,10 +163,11 @@ def _listing(dialect: Dialect, row: _Row, job_id: str, answer: Answer) -> JobLis
 def _mark(key: str, document: str | None) -> str | None:
     """Give the mark out of the body that the server kept; what cannot be read carries none."""
     try:
-        mark = decode((document or "{}").encode(), dict[str, object], call="list_jobs").get(key)
+        kept = decode((document or "{}").encode(), _Kept, call="list_jobs")
     except UnexpectedAnswer:
         return None
-    return mark if isinstance(mark, str) and mark else None
+    mark: str | None = getattr(kept, key)
+    return mark or None
 
 
 def _document(call: str, answer: Answer, shape: type[T]) -> T:
@@ -147,6 +175,12 @@ def _document(call: str, answer: Answer, shape: type[T]) -> T:
         # Without /api, the site answers any GET with its own page (ui/nginx.conf: try_files).
         raise _unexpected(call, "the answer is a web page: the base URL probably lacks its /api", answer)
     return decode(answer.body, shape, call=call)
+
+
+def _check_rows(call: str, answer: Answer) -> None:
+    """Refuse more rows than any page has before they are read: each would take thirty times its bytes, and its time."""
+    if answer.body.count(b"{") > MAX_BRACES:
+        raise UnexpectedAnswer(call=call, problem="the answer has more rows than any page")
 
 
 def _page(call: str, answer: Answer) -> _Page:
@@ -160,7 +194,7 @@ def _page(call: str, answer: Answer) -> _Page:
 
 
 def _unexpected(call: str, problem: str, answer: Answer) -> UnexpectedAnswer:
-    return UnexpectedAnswer(call=call, problem=problem, body=answer.text[:4096])
+    return UnexpectedAnswer(call=call, problem=problem, body=answer.start())
 
 
 NO_ROWS = "sql: no rows in result set"
@@ -211,7 +245,7 @@ def _raise_refusal(call: str, answer: Answer) -> None:
     said = _said(answer)
     if answer.status >= 500 or (answer.status == 400 and _has(said, PASSING)):
         text = f"{call}: the server failed ({answer.status}): {plain(said, 200)}"
-        raise ServerFailed(text, status=answer.status, body=answer.text[:4096], call=call)
+        raise ServerFailed(text, status=answer.status, body=answer.start(), call=call)
     if answer.status == 400 and NO_ROWS in said:
         raise NotFound(call=call, code=400, message=said)
     if answer.status == 400 and DATABASE_QUERY in said:
@@ -235,7 +269,8 @@ def _creation_refused(call: str, answer: Answer) -> GtsAsyncError:
 def _refusal(call: str, answer: Answer, said: str) -> GtsAsyncError:
     status = answer.status
     if status < 400:
-        problem = f"the answer is a {status}, which the cloud never gives: check the base URL"
+        to = f" that leads to {answer.leads_to}" if status >= 300 else ""
+        problem = f"the answer is a {status}{to}, which the cloud never gives: check the base URL"
         return _unexpected(call, problem, answer)
     if status in (404, 405):
         problem = f"the server has no such call ({status}): it speaks another dialect, or the base URL lacks its /api"
@@ -254,8 +289,8 @@ def _has(said: str, texts: tuple[str, ...]) -> bool:
 
 
 def _said(answer: Answer) -> str:
-    """Give the server's own words: of ``{"message": …}``, else the whole text (Go before 2024-04-08, the gateway)."""
+    """Give the server's own words: of ``{"message": …}``, else the text (Go before 2024-04-08, the gateway)."""
     try:
-        return decode(answer.body, _Message, call="refusal").message
+        return decode(answer.body[:MAX_SAID], _Message, call="refusal").message
     except UnexpectedAnswer:
-        return answer.text.strip()
+        return answer.start(MAX_TEXT).strip()

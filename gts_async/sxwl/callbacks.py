@@ -5,7 +5,7 @@ Receiving callbacks over HTTP is not in here, that is `gts_async.callbacks`.
 
 import attrs
 
-from gts_async._errors import UnexpectedAnswer
+from gts_async._errors import UnexpectedAnswer, plain
 from gts_async.sxwl.answers import read_url
 from gts_async.sxwl.checks import is_plain_id
 from gts_async.sxwl.dialects import dialect
@@ -24,7 +24,7 @@ class Callback:
     job_id: str | None
     status: JobStatus
     url: str | None = attrs.field(default=None, repr=lambda url: "None" if url is None else "'…'")
-    word: str = ""
+    word: str = attrs.field(default="", repr=lambda word: repr(plain(word, 200)))
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from typing import cast
 
 import attrs
 
-from gts_async._errors import InvalidArgument, WrongType
+from gts_async._errors import InvalidArgument, WrongType, plain
 from gts_async.sxwl import checks
 
 
@@ -57,6 +57,10 @@ def _hidden(text: object) -> str:
     return "None" if text is None else "'…'"
 
 
+def _shortened(text: str) -> str:
+    return repr(plain(text, 200))
+
+
 @attrs.frozen
 class JobInfo:
     """One look at a job.
@@ -68,7 +72,7 @@ class JobInfo:
     status: JobStatus
     url: str | None = attrs.field(default=None, repr=_hidden)
     observed_at: datetime | None = attrs.field(default=None, eq=False)
-    word: str = ""
+    word: str = attrs.field(default="", repr=_shortened)
 
 
 @attrs.frozen

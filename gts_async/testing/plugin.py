@@ -1,7 +1,8 @@
 """The pytest plugin: fixtures for an engine, a cloud and a session that need neither network nor real time.
 
-``embedded_engine`` and ``embedded_cloud`` are the other kind: real servers on loopback that train and run for real.
-Everything heavy is imported by the fixture that needs it.
+``embedded_engine`` and ``embedded_cloud`` are the other kind: real servers on loopback that train and run for real. And
+``chaos_server`` and ``chaos_tls_server`` do to their clients what a test says. Everything heavy is imported by the
+fixture that needs it.
 """
 
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gts_async.emulator.scripted_jobs import ScriptedRunner
     from gts_async.emulator.store import ObjectStore
     from gts_async.local.stack import EmbeddedCloud, EmbeddedEngine
+    from gts_async.testing._chaos.server import ChaosServer
     from gts_async.testing.clock import FakeClock
     from gts_async.testing.faults import Fault
 
@@ -128,3 +130,21 @@ def embedded_cloud(tmp_path: Path) -> "Iterator[EmbeddedCloud]":
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(EmbeddedCloud(tmp_path / "c")) as cloud:
         yield cloud
+
+
+@pytest.fixture
+def chaos_server() -> "Iterator[ChaosServer]":
+    """Give a server of faults on loopback, on a thread of its own; answers ``{}`` until told otherwise."""
+    from gts_async.testing._chaos.server import ChaosServer
+
+    with ChaosServer() as server:
+        yield server
+
+
+@pytest.fixture
+def chaos_tls_server() -> "Iterator[ChaosServer]":
+    """Give the same by https, for clients that trust its `ca_file`; needs the extra ``testing``."""
+    from gts_async.testing._chaos.server import ChaosServer
+
+    with ChaosServer(tls=True) as server:
+        yield server

@@ -15,108 +15,75 @@ import attrs
 import httpx
 import pytest
 
+from gts_async._files.address import HERE
 from gts_async._files.download import download
+from gts_async.testing import ChaosServer, chaos
 
-Script = Callable[["Store", "Asked"], Awaitable[None]]
-
-
-@attrs.frozen
-class Asked:
-    """One request as it came, and the connection to answer on."""
-
-    line: str
-    headers: tuple[tuple[str, str], ...]
-    writer: asyncio.StreamWriter
-
-    def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key.lower() == name), None)
-
-    async def answer(self, status: str, headers: dict[str, object], body: bytes = b"") -> None:
-        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-        self.writer.write("\r\n".join(lines).encode() + body)
-        await self.writer.drain()
+Headers = dict[str, str]
 
 
 @attrs.define
 class Store:
-    """Serves `content` like an object store; `scripts` answer the first requests instead, one each."""
+    """Serves `content` like an object store; `scripts` are played to the first requests instead, one each."""
 
+    server: ChaosServer
     content: bytes = b""
     etag: str | None = '"v1"'
-    scripts: list[Script] = attrs.field(factory=list)
-    asked: list[Asked] = attrs.field(factory=list)
-    headers: dict[str, object] = attrs.field(factory=dict)
+    scripts: list[chaos.Action] = attrs.field(factory=list)
+    headers: Headers = attrs.field(factory=dict)
     sent: int = 0
     url: str = ""
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-                pairs = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in head[1:-2]))
-                asked = Asked(head[0], pairs, writer)
-                self.asked.append(asked)
-                script = self.scripts.pop(0) if self.scripts else Store.whole
-                await script(self, asked)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+    @property
+    def asked(self) -> list[chaos.ChaosRequest]:
+        """What came so far."""
+        return self.server.requests
 
-    def wanted(self, asked: Asked) -> tuple[str, dict[str, object], bytes]:
+    async def serve(self, connection: chaos.Connection) -> None:
+        """Play the next script, or answer rightly."""
+        await (self.scripts.pop(0) if self.scripts else self.whole)(connection)
+
+    def wanted(self, asked: chaos.ChaosRequest) -> tuple[int, Headers, bytes]:
         """Give status, headers and body of the right answer, ranges and If-Range included."""
         headers = {**self.headers, **({"ETag": self.etag} if self.etag else {})}
         asks = asked.header("range")
         if asks is None or asked.header("if-range") not in (None, self.etag):
-            return "200 OK", {**headers, "Content-Length": len(self.content)}, self.content
+            return 200, {**headers, "Content-Length": str(len(self.content))}, self.content
         first = int(asks.removeprefix("bytes=").removesuffix("-"))
         if first >= len(self.content):
-            return (
-                "416 Range Not Satisfiable",
-                {"Content-Range": f"bytes */{len(self.content)}", "Content-Length": 0},
-                b"",
-            )
+            return 416, {"Content-Range": f"bytes */{len(self.content)}"}, b""
         span = f"bytes {first}-{len(self.content) - 1}/{len(self.content)}"
         rest = self.content[first:]
-        return "206 Partial Content", {**headers, "Content-Range": span, "Content-Length": len(rest)}, rest
+        return 206, {**headers, "Content-Range": span, "Content-Length": str(len(rest))}, rest
 
-    async def whole(self, asked: Asked) -> None:
+    async def whole(self, connection: chaos.Connection) -> None:
         """Answer rightly."""
-        status, headers, body = self.wanted(asked)
-        self.sent += len(body)
-        await asked.answer(status, headers, body)
+        await self.part(connection, len(self.content))
 
-    def cut(self, after: int) -> Script:
+    async def part(self, connection: chaos.Connection, size: int) -> None:
+        """Answer rightly as far as `size` bytes of the body."""
+        assert connection.request
+        status, headers, body = self.wanted(connection.request)
+        self.sent += len(body[:size])
+        await chaos.answer(status, headers=headers, body=body[:size])(connection)
+
+    def cut(self, after: int) -> chaos.Action:
         """Answer rightly, but end the connection after that many bytes of the body."""
 
-        async def script(store: "Store", asked: Asked) -> None:
-            status, headers, body = store.wanted(asked)
-            store.sent += min(after, len(body))
-            await asked.answer(status, headers, body[:after])
-            asked.writer.write_eof()
-            raise OSError
+        async def script(connection: chaos.Connection) -> None:
+            await self.part(connection, after)
+            connection.close()
 
         return script
 
-    def stall(self, after: int, reached: asyncio.Event | None = None) -> Script:
+    def stall(self, after: int, reached: asyncio.Event | None = None) -> chaos.Action:
         """Answer rightly, but say nothing more after that many bytes of the body."""
 
-        async def script(store: "Store", asked: Asked) -> None:
-            status, headers, body = store.wanted(asked)
-            store.sent += min(after, len(body))
-            await asked.answer(status, headers, body[:after])
+        async def script(connection: chaos.Connection) -> None:
+            await self.part(connection, after)
             if reached is not None:
                 reached.set()
-            await asyncio.Event().wait()
-
-        return script
-
-    def say(self, status: str, body: bytes = b"", **headers: object) -> Script:
-        """Answer this and nothing else."""
-
-        async def script(store: "Store", asked: Asked) -> None:
-            names = {name.replace("_", "-"): value for name, value in headers.items()}
-            await asked.answer(status, {"Content-Length": len(body), **names}, body)
+            await chaos.stall()(connection)
 
         return script
 
@@ -126,22 +93,11 @@ CONTENT = random.Random(7).randbytes(300_000)
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    store = Store(CONTENT)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(store.serve(reader, writer))
-        tasks.add(task)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    store.url = f"http://127.0.0.1:{port}/bucket/ai1/data.zip?Expires=1706&OSSAccessKeyId=LTAI5t&Signature=s3cr%2Ft%3D"
-    yield store
-    server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await server.wait_closed()
+    async with ChaosServer() as server:
+        store = Store(server, CONTENT)
+        store.url = f"{server.url}/bucket/ai1/data.zip?Expires=1706&OSSAccessKeyId=LTAI5t&Signature=s3cr%2Ft%3D"
+        server.otherwise(store.serve)
+        yield store
 
 
 @pytest.fixture(scope="session")
@@ -184,7 +140,7 @@ def target(tmp_path: Path) -> Path:
 def fetch(client: httpx.AsyncClient, store: Store, target: Path, naps: Naps) -> Callable[..., Awaitable[Path]]:
     async def fetch(**options: Any) -> Path:
         return await download(
-            client, store.url, target, **{"allow_private": True, "sleep": naps, "chance": lambda: 0.5, **options}
+            client, store.url, target, **{"fence": HERE, "sleep": naps, "chance": lambda: 0.5, **options}
         )
 
     return fetch

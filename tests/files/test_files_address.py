@@ -5,6 +5,8 @@ import pytest
 
 from gts_async._errors import UnsafeURL
 from gts_async._files import address
+from gts_async._net.config import BaseURL
+from gts_async._net.hosts import Hosts
 
 SIGNED = "https://bucket.oss-cn-beijing.aliyuncs.com/ai1/data.zip?Expires=1706&OSSAccessKeyId=LTAI&Signature=a%2Fb%3D"
 
@@ -77,7 +79,7 @@ def test_anything_else_is_refused(url: str) -> None:
     ["http://127.0.0.1:8000/x", "http://localhost/x", "http://[::1]/x", "https://10.0.0.1/x", "https://[fd00::1]/x"],
 )
 def test_private_addresses_are_followed_when_allowed(url: str) -> None:
-    assert address.checked(url, allow_private=True).host
+    assert address.checked(url, address.HERE).host
 
 
 @pytest.mark.parametrize(
@@ -90,16 +92,101 @@ def test_private_addresses_are_followed_when_allowed(url: str) -> None:
         "https://[::ffff:169.254.169.254]/x",
         "https://0.0.0.0/x",
         "https://224.0.0.1/x",
+        "https://100.100.100.200/x",
+        "https://168.63.129.16/x",
+        "https://[fd00:ec2::254]/x",
+        "https://[::169.254.169.254]/x",
+        "https://[::ffff:0:169.254.169.254]/x",
+        "https://[64:ff9b::169.254.169.254]/x",
+        "https://[64:ff9b:1::169.254.169.254]/x",
+        "https://127.1/x",
+        "https://0x7f000001/x",
+        "https://%31%32%37.0.0.1/x",
     ],
 )
 def test_some_are_refused_even_then(url: str) -> None:
     with pytest.raises(UnsafeURL):
-        address.checked(url, allow_private=True)
+        address.checked(url, address.HERE)
+
+
+@pytest.mark.parametrize(
+    ("api", "allows_private", "allows_loopback"),
+    [
+        ("http://127.0.0.1:8000", True, True),
+        ("http://localhost", True, True),
+        ("http://[::1]", True, True),
+        ("https://10.1.2.3/api", True, False),
+        ("https://[fd00::1]/api", True, False),
+        ("https://100.64.1.1/api", True, False),
+        ("https://cloud.example.com/api", False, False),
+        ("https://x.localhost/api", False, False),
+        ("https://8.8.8.8/api", False, False),
+        ("https://169.254.169.254", False, False),
+        ("https://100.100.100.200", False, False),
+    ],
+)
+def test_only_an_api_that_is_itself_private_has_a_private_store(
+    api: str, allows_private: bool, allows_loopback: bool
+) -> None:
+    fence = address.Fence.around(BaseURL.parse(api, "cloud"))
+    assert (fence.allow_private, fence.allow_loopback) == (allows_private, allows_loopback)
+
+
+LISTED = address.Fence(Hosts.parse("*.lan, 10.0.0.1, [fd00::1], store.example.com", "store_hosts"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://store.example.com/x",
+        "https://STORE.example.com./x",
+        "https://a.b.lan/x",
+        "https://10.0.0.1:9000/x",
+        "https://[FD00:0::1]/x",
+    ],
+)
+def test_a_listed_host_may_be_private(url: str) -> None:
+    assert address.checked(url, LISTED).host
+    LISTED.check(ipaddress.ip_address("10.7.7.7"), httpx.URL(url).raw_host.decode(), url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com/x",
+        "https://store.example.com.evil.test/x",
+        "https://xstore.example.com/x",
+        "https://lan/x",
+        "https://10.0.0.2/x",
+        "https://[::ffff:10.0.0.1]/x",
+        "http://store.example.com/x",
+    ],
+)
+def test_any_other_is_refused_although_it_is_public(url: str) -> None:
+    with pytest.raises(UnsafeURL):
+        address.checked(url, LISTED)
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "::1", "169.254.169.254", "100.100.100.200", "fe80::1", "0.0.0.0"])
+async def test_a_listed_host_leads_neither_here_nor_to_metadata(peer: str) -> None:
+    with pytest.raises(UnsafeURL):
+        await told("a.lan", "a.lan", peer, LISTED)
+
+
+async def test_plain_http_is_for_this_machine_whatever_the_name_leads_to() -> None:
+    trace = address.guard(httpx.URL("http://x.localhost/x"), address.HERE, on_event=lambda event: None)
+    await trace("connection.connect_tcp.started", {"host": "x.localhost"})
+    await trace("connection.connect_tcp.complete", {"return_value": FakeStream("127.0.0.1")})
+    for peer in ("10.0.0.1", "8.8.8.8"):
+        stream = FakeStream(peer)
+        with pytest.raises(UnsafeURL, match="without https"):
+            await trace("connection.connect_tcp.complete", {"return_value": stream})
+        assert stream.was_closed
 
 
 def test_a_redirect_never_leaves_https() -> None:
     with pytest.raises(UnsafeURL, match="not https"):
-        address.checked("http://127.0.0.1/x", allow_private=True, is_redirect_from_https=True)
+        address.checked("http://127.0.0.1/x", address.HERE, is_redirect_from_https=True)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +242,9 @@ class FakeStream:
         self.was_closed = True
 
 
-async def told(host: str, connected_to: str, peer: str, *, allow_private: bool = False) -> FakeStream:
+async def told(host: str, connected_to: str, peer: str, fence: address.Fence = address.PUBLIC) -> FakeStream:
     stream = FakeStream(peer)
-    trace = address.guard(httpx.URL(f"https://{host}/x"), allow_private=allow_private, on_event=lambda event: None)
+    trace = address.guard(httpx.URL(f"https://{host}/x"), fence, on_event=lambda event: None)
     await trace("connection.connect_tcp.started", {"host": connected_to})
     await trace("connection.connect_tcp.complete", {"return_value": stream})
     return stream
@@ -178,4 +265,4 @@ async def test_a_proxy_may_be_private() -> None:
 
 
 async def test_a_private_peer_is_kept_when_allowed() -> None:
-    assert not (await told("store.lan", "store.lan", "10.0.0.1", allow_private=True)).was_closed
+    assert not (await told("store.lan", "store.lan", "10.0.0.1", address.HERE)).was_closed

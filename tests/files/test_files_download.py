@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx
 import pytest
-import trustme
 
 from gts_async._errors import (
     Denied,
@@ -30,10 +29,12 @@ from gts_async._errors import (
     UnexpectedAnswer,
     UnsafeURL,
 )
+from gts_async._files.address import HERE
 from gts_async._files.download import BATCH, download
 from gts_async._files.progress import Progress
+from gts_async.testing import ChaosServer, chaos
 
-Store = Asked = Naps = Any
+Store = Naps = Any
 """From conftest.py, which cannot be imported."""
 
 Fetch = Callable[..., Awaitable[Path]]
@@ -49,6 +50,10 @@ def note_of(target: Path) -> Path:
     return target.with_name(target.name + ".part.json")
 
 
+def line_of(asked: chaos.ChaosRequest) -> str:
+    return f"{asked.method} {asked.target} {asked.version}"
+
+
 def assert_only(target: Path) -> None:
     assert sorted(target.parent.iterdir()) == [target]
 
@@ -61,7 +66,7 @@ async def test_the_request_carries_nothing_of_the_client(fetch: Fetch, store: St
     await fetch()
     first, second = store.asked
     path = store.url.split("/", 3)[3]
-    assert first.line == second.line == f"GET /{path} HTTP/1.1"
+    assert line_of(first) == line_of(second) == f"GET /{path} HTTP/1.1"
     assert {name.lower() for name, _ in first.headers} == {"host", "accept-encoding"}
     assert {name.lower() for name, _ in second.headers} == {"host", "accept-encoding", "range", "if-range"}
     assert first.header("accept-encoding") == "identity"
@@ -71,7 +76,7 @@ async def test_the_request_carries_nothing_of_the_client(fetch: Fetch, store: St
 async def test_the_url_is_sent_byte_for_byte(fetch: Fetch, store: Store, query: str) -> None:
     store.url = store.url.partition("?")[0] + "/a/../b%2Fc?" + query
     await fetch()
-    assert store.asked[0].line == f"GET /bucket/ai1/data.zip/a/../b%2Fc?{query} HTTP/1.1"
+    assert line_of(store.asked[0]) == f"GET /bucket/ai1/data.zip/a/../b%2Fc?{query} HTTP/1.1"
 
 
 # What is there afterwards
@@ -100,7 +105,7 @@ async def test_an_empty_object_is_an_empty_file(fetch: Fetch, store: Store, targ
 async def test_the_part_is_for_its_owner_only_and_its_note_holds_no_key(
     fetch: Fetch, store: Store, target: Path
 ) -> None:
-    store.scripts = [store.cut(100_000), *(store.say("503 Busy") for _ in range(2))]
+    store.scripts = [store.cut(100_000), *(chaos.answer(503) for _ in range(2))]
     with pytest.raises(ServerFailed):
         await fetch(max_attempts=2)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (part_of(target), note_of(target))]
@@ -116,22 +121,14 @@ async def test_the_part_is_for_its_owner_only_and_its_note_holds_no_key(
 
 async def test_a_chunked_answer_without_length_works(fetch: Fetch, store: Store, target: Path) -> None:
     body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (CONTENT[:1000], CONTENT[1000:])) + b"0\r\n\r\n"
-
-    async def chunked(store: Store, asked: Asked) -> None:
-        await asked.answer("200 OK", {"Transfer-Encoding": "chunked"}, body)
-
-    store.scripts = [chunked]
+    store.scripts = [chaos.answer(headers={"Transfer-Encoding": "chunked"}, body=body)]
     await fetch()
     assert target.read_bytes() == CONTENT
 
 
 async def test_a_chunked_answer_that_is_cut_is_no_success(fetch: Fetch, store: Store, target: Path) -> None:
-    async def chunked(store: Store, asked: Asked) -> None:
-        await asked.answer("200 OK", {"Transfer-Encoding": "chunked", "ETag": '"v1"'}, b"5\r\n" + CONTENT[:5] + b"\r\n")
-        asked.writer.write_eof()
-        raise OSError
-
-    store.scripts = [chunked]
+    headers = {"Transfer-Encoding": "chunked", "ETag": '"v1"'}
+    store.server.on_request(chaos.answer(headers=headers, body=b"5\r\n" + CONTENT[:5] + b"\r\n"), chaos.close())
     await fetch()
     assert store.asked[1].header("range") == "bytes=5-"
     assert target.read_bytes() == CONTENT
@@ -140,25 +137,16 @@ async def test_a_chunked_answer_that_is_cut_is_no_success(fetch: Fetch, store: S
 async def test_an_answer_whose_end_nobody_can_tell_from_a_cut_is_refused(
     fetch: Fetch, store: Store, target: Path
 ) -> None:
-    async def until_close(store: Store, asked: Asked) -> None:
-        await asked.answer("200 OK", {"Connection": "close"}, CONTENT)
-        asked.writer.write_eof()
-        raise OSError
-
-    store.scripts = [until_close]
+    store.server.on_request(chaos.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + CONTENT), chaos.close())
     with pytest.raises(DownloadCorrupt, match="neither length nor checksum"):
         await fetch()
     assert list(target.parent.iterdir()) == []
 
 
 async def test_unless_its_checksum_is_known(fetch: Fetch, store: Store, target: Path) -> None:
-    async def until_close(store: Store, asked: Asked) -> None:
-        md5 = base64.b64encode(hashlib.md5(CONTENT).digest()).decode()
-        await asked.answer("200 OK", {"Connection": "close", "Content-MD5": md5}, CONTENT)
-        asked.writer.write_eof()
-        raise OSError
-
-    store.scripts = [until_close]
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-MD5: %s\r\n\r\n"
+    md5 = base64.b64encode(hashlib.md5(CONTENT).digest())
+    store.server.on_request(chaos.send(head % md5 + CONTENT), chaos.close())
     await fetch()
     assert target.read_bytes() == CONTENT
 
@@ -188,7 +176,7 @@ EXPIRED = b"""<?xml version="1.0" encoding="UTF-8"?>
 async def test_an_expired_url_is_renewed_once_and_the_download_goes_on(
     fetch: Fetch, store: Store, target: Path
 ) -> None:
-    store.scripts = [store.cut(100_000), store.say("403 Forbidden", EXPIRED)]
+    store.scripts = [store.cut(100_000), chaos.answer(403, body=EXPIRED)]
     asked_for = 0
 
     async def fresh_url() -> str:
@@ -199,12 +187,12 @@ async def test_an_expired_url_is_renewed_once_and_the_download_goes_on(
     await fetch(fresh_url=fresh_url)
     assert asked_for == 1
     assert store.asked[2].header("range") == "bytes=100000-"
-    assert "Expires=1899" in store.asked[2].line
+    assert "Expires=1899" in store.asked[2].target
     assert target.read_bytes() == CONTENT
 
 
 async def test_a_fresh_url_that_is_refused_as_well_ends_it(fetch: Fetch, store: Store, target: Path) -> None:
-    store.scripts = [store.cut(100_000), *(store.say("403 Forbidden", EXPIRED) for _ in range(3))]
+    store.scripts = [store.cut(100_000), *(chaos.answer(403, body=EXPIRED) for _ in range(3))]
 
     async def fresh_url() -> str:
         return store.url
@@ -217,7 +205,7 @@ async def test_a_fresh_url_that_is_refused_as_well_ends_it(fetch: Fetch, store: 
 
 
 async def test_after_progress_a_url_may_expire_again(fetch: Fetch, store: Store, target: Path) -> None:
-    expired = store.say("403 Forbidden", EXPIRED)
+    expired = chaos.answer(403, body=EXPIRED)
     store.scripts = [store.cut(100_000), expired, store.cut(100_000), expired]
     count = 0
 
@@ -232,7 +220,7 @@ async def test_after_progress_a_url_may_expire_again(fetch: Fetch, store: Store,
 
 
 async def test_a_fresh_url_is_checked_like_the_first(fetch: Fetch, store: Store) -> None:
-    store.scripts = [store.say("403 Forbidden", EXPIRED)]
+    store.scripts = [chaos.answer(403, body=EXPIRED)]
 
     async def fresh_url() -> str:
         return "http://bucket.example/data.zip?Signature=s3cr"
@@ -244,42 +232,42 @@ async def test_a_fresh_url_is_checked_like_the_first(fetch: Fetch, store: Store)
 @pytest.mark.parametrize(
     ("status", "error", "tries"),
     [
-        ("403 Forbidden", Denied, 1),
-        ("401 Unauthorized", Denied, 1),
-        ("404 Not Found", NotFound, 1),
-        ("410 Gone", NotFound, 1),
-        ("400 Bad Request", ServiceError, 1),
-        ("204 No Content", UnexpectedAnswer, 1),
-        ("206 Partial Content", UnexpectedAnswer, 1),
-        ("304 Not Modified", UnexpectedAnswer, 1),
-        ("302 Found", UnexpectedAnswer, 1),
-        ("408 Request Timeout", ServerFailed, 3),
-        ("500 Internal Server Error", ServerFailed, 3),
-        ("503 Service Unavailable", ServerFailed, 3),
-        ("429 Too Many Requests", RateLimited, 3),
+        (403, Denied, 1),
+        (401, Denied, 1),
+        (404, NotFound, 1),
+        (410, NotFound, 1),
+        (400, ServiceError, 1),
+        (204, UnexpectedAnswer, 1),
+        (206, UnexpectedAnswer, 1),
+        (304, UnexpectedAnswer, 1),
+        (302, UnexpectedAnswer, 1),
+        (408, ServerFailed, 3),
+        (500, ServerFailed, 3),
+        (503, ServerFailed, 3),
+        (429, RateLimited, 3),
     ],
 )
 async def test_each_refusal_is_its_error_and_leaves_nothing(
-    fetch: Fetch, store: Store, target: Path, status: str, error: type[Exception], tries: int
+    fetch: Fetch, store: Store, target: Path, status: int, error: type[Exception], tries: int
 ) -> None:
-    store.scripts = [store.say(status) for _ in range(tries)]
+    store.scripts = [chaos.answer(status) for _ in range(tries)]
     with pytest.raises(error) as caught:
         await fetch(max_attempts=3)
     assert type(caught.value) is error
-    assert status[:3] in str(caught.value)
+    assert str(status) in str(caught.value)
     assert len(store.asked) == tries
     assert list(target.parent.iterdir()) == []
 
 
 async def test_a_server_error_in_passing_is_waited_out(fetch: Fetch, store: Store, target: Path, naps: Naps) -> None:
-    store.scripts = [store.say("503 Slow Down", Retry_After="7"), store.say("502 Bad Gateway")]
+    store.scripts = [chaos.answer(503, headers={"Retry-After": "7"}), chaos.answer(502)]
     await fetch()
     assert naps.slept == [7.0, 0.25]
     assert target.read_bytes() == CONTENT
 
 
 async def test_a_store_that_asks_for_too_long_a_wait_is_not_waited_for(fetch: Fetch, store: Store, naps: Naps) -> None:
-    store.scripts = [store.say("429 Too Many Requests", Retry_After="3600")]
+    store.scripts = [chaos.answer(429, headers={"Retry-After": "3600"})]
     with pytest.raises(RateLimited) as caught:
         await fetch()
     assert caught.value.retry_after == 3600
@@ -288,19 +276,17 @@ async def test_a_store_that_asks_for_too_long_a_wait_is_not_waited_for(fetch: Fe
 
 async def test_a_huge_refusal_is_not_read_whole(fetch: Fetch, store: Store) -> None:
     body = b"<Error><Code>NoSuchKey</Code><Message>gone</Message>" + b"x" * 10_000_000
-    store.scripts = [store.say("404 Not Found", body)]
+    store.scripts = [chaos.answer(404, body=body)]
     with pytest.raises(NotFound, match="404 NoSuchKey: gone") as caught:
         await fetch()
     assert len(str(caught.value)) < 300
 
 
 async def test_nobody_listening_is_not_sent(client: httpx.AsyncClient, target: Path, naps: Naps) -> None:
-    server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    with pytest.raises(NotSent):
-        await download(client, f"http://127.0.0.1:{port}/x", target, allow_private=True, sleep=naps, max_attempts=2)
+    async with ChaosServer() as server:
+        server.refuse()
+        with pytest.raises(NotSent):
+            await download(client, f"{server.url}/x", target, fence=HERE, sleep=naps, max_attempts=2)
     assert len(naps.slept) == 1
 
 
@@ -357,13 +343,11 @@ async def test_an_etag_that_only_looks_like_an_md5_is_not_taken_for_one(
 
 
 async def test_more_bytes_than_announced_are_refused(fetch: Fetch, store: Store, target: Path) -> None:
-    async def endless(store: Store, asked: Asked) -> None:
-        first = int((asked.header("range") or "").removeprefix("bytes=").removesuffix("-"))
+    async def endless(connection: chaos.Connection) -> None:
+        first = int(connection.request.header("range").removeprefix("bytes=").removesuffix("-"))
         span = f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}"
-        await asked.answer("206 Partial Content", {"Transfer-Encoding": "chunked", "Content-Range": span})
-        while True:
-            asked.writer.write(b"10000\r\n" + bytes(65536) + b"\r\n")
-            await asked.writer.drain()
+        await chaos.answer(206, headers={"Transfer-Encoding": "chunked", "Content-Range": span})(connection)
+        await chaos.endlessly(b"10000\r\n" + bytes(65536) + b"\r\n")(connection)
 
     store.scripts = [store.cut(100_000), endless]
     with pytest.raises(DownloadCorrupt, match="more than"):
@@ -375,17 +359,17 @@ async def test_more_bytes_than_announced_are_refused(fetch: Fetch, store: Store,
 
 
 async def test_a_redirect_is_followed_and_the_rest_is_asked_for_there(fetch: Fetch, store: Store, target: Path) -> None:
-    moved = store.say("307 Temporary Redirect", Location="/else/where.zip?sig=%2F1")
+    moved = chaos.answer(307, headers={"Location": "/else/where.zip?sig=%2F1"})
     store.scripts = [moved, store.cut(100_000), moved]
     await fetch()
-    assert [asked.line.split()[1] for asked in store.asked[1::2]] == ["/else/where.zip?sig=%2F1"] * 2
+    assert [asked.target for asked in store.asked[1::2]] == ["/else/where.zip?sig=%2F1"] * 2
     assert store.asked[3].header("range") == "bytes=100000-"
     assert all(asked.header("authorization") is None for asked in store.asked)
     assert target.read_bytes() == CONTENT
 
 
 async def test_a_redirect_loop_ends(fetch: Fetch, store: Store) -> None:
-    store.scripts = [store.say("302 Found", Location="?again") for _ in range(20)]
+    store.scripts = [chaos.answer(302, headers={"Location": "?again"}) for _ in range(20)]
     with pytest.raises(UnexpectedAnswer, match="more than 5 redirects"):
         await fetch()
     assert len(store.asked) == 6
@@ -404,7 +388,7 @@ async def test_a_redirect_loop_ends(fetch: Fetch, store: Store) -> None:
 async def test_a_redirect_to_where_we_must_not_go_is_refused(
     fetch: Fetch, store: Store, target: Path, location: str
 ) -> None:
-    store.scripts = [store.say("302 Found", Location=location)]
+    store.scripts = [chaos.answer(302, headers={"Location": location})]
     with pytest.raises(UnsafeURL):
         await fetch()
     assert len(store.asked) == 1
@@ -417,7 +401,7 @@ async def test_a_redirect_from_https_to_this_machine_is_refused(tmp_path: Path) 
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(handler)) as client:
         with pytest.raises(UnsafeURL, match="not https"):
-            await download(client, "https://bucket.example/x", tmp_path / "x", allow_private=True)
+            await download(client, "https://bucket.example/x", tmp_path / "x", fence=HERE)
 
 
 async def test_private_addresses_are_refused_before_anything_is_touched(
@@ -452,22 +436,19 @@ async def test_a_name_that_leads_into_this_machine_is_found_out_on_the_connectio
 
 
 async def test_https_is_verified_and_the_address_looked_at(store: Store, target: Path) -> None:
-    authority = trustme.CA()
-    serving, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(serving)
-    server = await asyncio.start_server(store.serve, "127.0.0.1", 0, ssl=serving)
-    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/data.zip?Signature=s3cr"
-    async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
-        with pytest.raises(NotSent, match="certificate"):
-            await download(client, url, target, allow_private=True, max_attempts=1)
-        with pytest.raises(UnsafeURL):
-            await download(client, url, target)
-    authority.configure_trust(trusting)
-    async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
-        await download(client, url, target, allow_private=True)
+    trusting = ssl.create_default_context()
+    async with ChaosServer(tls=True) as server:
+        server.otherwise(store.serve)
+        url = f"https://localhost:{server.port}/data.zip?Signature=s3cr"
+        async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+            with pytest.raises(NotSent, match="certificate"):
+                await download(client, url, target, fence=HERE, max_attempts=1)
+            with pytest.raises(UnsafeURL):
+                await download(client, url, target)
+        trusting.load_verify_locations(server.ca_file)
+        async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+            await download(client, url, target, fence=HERE)
     assert target.read_bytes() == CONTENT
-    server.close()
-    await server.wait_closed()
 
 
 # Secrets
@@ -480,11 +461,11 @@ async def test_no_error_note_or_log_of_ours_holds_the_key(
     echo = f"<Error><Code>SignatureDoesNotMatch</Code><Message>{store.url} s3cr/t= s3cr%2Ft%3D</Message></Error>"
     said = []
     for scripts in (
-        [store.say("403 Forbidden", echo.encode())],
-        [store.say("500 Oops", echo.encode())] * 2,
-        [store.say("404 Not Found", f"<html>{store.url}</html>".encode())],
+        [chaos.answer(403, body=echo.encode())],
+        [chaos.answer(500, body=echo.encode())] * 2,
+        [chaos.answer(404, body=f"<html>{store.url}</html>".encode())],
         [store.cut(10)] * 3,
-        [store.say("302 Found", Location="http://bucket.example/?" + store.url.partition("?")[2])],
+        [chaos.answer(302, headers={"Location": "http://bucket.example/?" + store.url.partition("?")[2]})],
     ):
         store.scripts = list(scripts)
         with pytest.raises(Exception) as caught:  # noqa: PT011
@@ -530,12 +511,13 @@ MEASURED = """
 import asyncio, resource, ssl, sys
 from pathlib import Path
 import httpx
+from gts_async._files.address import HERE
 from gts_async._files.download import download
 async def main():
     async with httpx.AsyncClient(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False) as client:
         grown = []
         for name in "ab":
-            await download(client, sys.argv[1], Path(sys.argv[2] + name), allow_private=True)
+            await download(client, sys.argv[1], Path(sys.argv[2] + name), fence=HERE)
             grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         print(grown[1] - grown[0])
 asyncio.run(main())
@@ -545,11 +527,11 @@ asyncio.run(main())
 async def test_memory_does_not_grow_with_the_object(store: Store, target: Path) -> None:
     small, large = b"x" * (8 << 20), b"x" * (96 << 20)
 
-    async def grow(store: Store, asked: Asked) -> None:
+    async def grow(connection: chaos.Connection) -> None:
         store.content = large
-        await store.whole(asked)
+        await store.whole(connection)
 
-    store.content, store.scripts = small, [type(store).whole, grow]
+    store.content, store.scripts = small, [store.whole, grow]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", MEASURED, store.url, str(target), stdout=subprocess.PIPE
     )

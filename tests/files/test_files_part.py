@@ -19,9 +19,11 @@ from gts_async._errors import (
     FileMissing,
     UnsafePath,
 )
+from gts_async._files.address import HERE
 from gts_async._files.download import download
+from gts_async.testing import chaos
 
-Store = Asked = Naps = Any
+Store = Naps = Any
 """From conftest.py, which cannot be imported."""
 
 Fetch = Callable[..., Awaitable[Path]]
@@ -48,7 +50,7 @@ async def test_a_missing_folder_is_told_before_any_traffic(
     client: httpx.AsyncClient, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(FileMissing, match="no/such"):
-        await download(client, store.url, tmp_path / "no/such/model.zip", allow_private=True)
+        await download(client, store.url, tmp_path / "no/such/model.zip", fence=HERE)
     assert store.asked == []
 
 
@@ -59,7 +61,7 @@ async def test_a_target_that_is_a_folder_or_below_a_file_is_told_before_any_traf
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "folder", tmp_path / "file/model.zip"):
         with pytest.raises(FileError) as caught:
-            await download(client, store.url, path, allow_private=True)
+            await download(client, store.url, path, fence=HERE)
         assert isinstance(caught.value.__cause__, OSError)
     assert store.asked == []
 
@@ -83,7 +85,7 @@ async def test_a_folder_that_may_not_be_written_is_told_before_any_traffic(
     client: httpx.AsyncClient, store: Store, unwritable: Path
 ) -> None:
     with pytest.raises(FileError, match=r"Permission denied"):
-        await download(client, store.url, unwritable / "model.zip", allow_private=True)
+        await download(client, store.url, unwritable / "model.zip", fence=HERE)
     assert store.asked == []
 
 
@@ -138,10 +140,10 @@ async def test_a_second_download_to_the_same_target_is_refused(
 ) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(store: Store, asked: Asked) -> None:
+    async def slow(connection: chaos.Connection) -> None:
         reached.set()
         await go_on.wait()
-        await store.whole(asked)
+        await store.whole(connection)
 
     store.scripts = [slow]
     first = asyncio.ensure_future(fetch())
@@ -191,7 +193,7 @@ async def test_a_disk_that_is_full_at_once_is_told_before_any_traffic(
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
         with pytest.raises(FileError, match="cannot"):
-            await download(client, store.url, target, allow_private=True)
+            await download(client, store.url, target, fence=HERE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert store.asked == []

@@ -20,10 +20,12 @@ import pytest
 from gts_async._errors import (
     TransportError,
 )
+from gts_async._files.address import HERE
 from gts_async._files.download import BATCH, MinimumSpeed, download
 from gts_async._net.slots import SlotTransport
+from gts_async.testing import chaos
 
-Store = Asked = Naps = Any
+Store = Naps = Any
 """From conftest.py, which cannot be imported."""
 
 Fetch = Callable[..., Awaitable[Path]]
@@ -46,10 +48,11 @@ def assert_only(target: Path) -> None:
 KILLED = """
 import asyncio, sys, httpx, ssl
 from pathlib import Path
+from gts_async._files.address import HERE
 from gts_async._files.download import download
 async def main():
     async with httpx.AsyncClient(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False) as client:
-        await download(client, sys.argv[1], Path(sys.argv[2]), allow_private=True,
+        await download(client, sys.argv[1], Path(sys.argv[2]), fence=HERE,
                        progress=lambda p: print(p.done, flush=True))
 asyncio.run(main())
 """
@@ -83,11 +86,9 @@ async def test_many_cuts_cost_no_byte_twice_and_the_count_of_tries_begins_anew_w
 
 
 async def test_a_reset_loses_no_more_than_what_was_on_its_way(fetch: Fetch, store: Store, target: Path) -> None:
-    async def reset(store: Store, asked: Asked) -> None:
-        status, headers, body = store.wanted(asked)
-        await asked.answer(status, headers, body[:200_000])
-        asked.writer.transport.abort()
-        raise OSError
+    async def reset(connection: chaos.Connection) -> None:
+        await store.part(connection, 200_000)
+        connection.reset()
 
     store.scripts = [reset]
     await fetch()
@@ -128,10 +129,7 @@ async def test_without_a_strong_etag_it_begins_anew(fetch: Fetch, store: Store, 
 
 
 async def test_a_store_that_ignores_ranges_is_not_appended(fetch: Fetch, store: Store, target: Path) -> None:
-    async def ignore(store: Store, asked: Asked) -> None:
-        await asked.answer("200 OK", {"Content-Length": len(store.content), "ETag": '"v1"'}, store.content)
-
-    store.scripts = [store.cut(100_000), ignore]
+    store.scripts = [store.cut(100_000), chaos.answer(headers={"ETag": '"v1"'}, body=store.content)]
     await fetch()
     assert target.read_bytes() == CONTENT
 
@@ -142,11 +140,9 @@ async def test_an_object_that_was_replaced_meanwhile_is_fetched_from_its_beginni
 ) -> None:
     fresh = os.urandom(size)
 
-    async def cut_and_replace(store: Store, asked: Asked) -> None:
-        try:
-            await store.cut(100_000)(store, asked)
-        finally:
-            store.content, store.etag = fresh, '"v2"'
+    async def cut_and_replace(connection: chaos.Connection) -> None:
+        await store.cut(100_000)(connection)
+        store.content, store.etag = fresh, '"v2"'
 
     store.scripts = [cut_and_replace]
     await fetch()
@@ -165,24 +161,20 @@ async def test_an_object_that_was_replaced_meanwhile_is_fetched_from_its_beginni
     ],
 )
 async def test_another_part_than_was_asked_for_is_not_appended(
-    fetch: Fetch, store: Store, target: Path, headers: dict[str, object]
+    fetch: Fetch, store: Store, target: Path, headers: dict[str, str]
 ) -> None:
-    async def wrong(store: Store, asked: Asked) -> None:
-        body = CONTENT[:200_000]
-        await asked.answer("206 Partial Content", {"Content-Length": len(body), **headers}, body)
-
-    store.scripts = [store.cut(100_000), wrong]
+    store.scripts = [store.cut(100_000), chaos.answer(206, headers=headers, body=CONTENT[:200_000])]
     await fetch()
     assert store.asked[2].header("range") is None
     assert target.read_bytes() == CONTENT
 
 
 async def test_a_store_may_send_less_than_the_rest_at_a_time(fetch: Fetch, store: Store, target: Path) -> None:
-    async def little(store: Store, asked: Asked) -> None:
-        first = int((asked.header("range") or "").removeprefix("bytes=").removesuffix("-"))
+    async def little(connection: chaos.Connection) -> None:
+        first = int(connection.request.header("range").removeprefix("bytes=").removesuffix("-"))
         body = CONTENT[first : first + 50_000]
         span = f"bytes {first}-{first + len(body) - 1}/*"
-        await asked.answer("206 Partial Content", {"Content-Length": len(body), "Content-Range": span}, body)
+        await chaos.answer(206, headers={"Content-Range": span}, body=body)(connection)
 
     store.scripts = [store.cut(100_000), little, little, little, little]
     await fetch(max_attempts=2)
@@ -196,7 +188,7 @@ async def test_a_part_that_is_already_complete_is_verified_and_promoted(
 ) -> None:
     note_and_part(store, target, len(CONTENT))
     if not has_range:
-        store.scripts = [store.say("416 Range Not Satisfiable")]
+        store.scripts = [chaos.answer(416)]
     await fetch()
     assert [asked.header("range") for asked in store.asked] == [f"bytes={len(CONTENT)}-"]
     assert target.read_bytes() == CONTENT
@@ -204,7 +196,7 @@ async def test_a_part_that_is_already_complete_is_verified_and_promoted(
 
 
 async def test_a_416_for_a_part_that_is_too_long_begins_anew(fetch: Fetch, store: Store, target: Path) -> None:
-    store.scripts = [store.cut(200_000), store.say("416 Range Not Satisfiable", Content_Range="bytes */100")]
+    store.scripts = [store.cut(200_000), chaos.answer(416, headers={"Content-Range": "bytes */100"})]
     await fetch()
     assert store.asked[2].header("range") is None
     assert target.read_bytes() == CONTENT
@@ -301,13 +293,10 @@ async def test_a_store_that_falls_silent_is_left_and_the_rest_fetched(
 
 
 async def test_a_store_that_only_drips_is_left_and_the_rest_fetched(fetch: Fetch, store: Store, target: Path) -> None:
-    async def drip(store: Store, asked: Asked) -> None:
-        status, headers, body = store.wanted(asked)
-        await asked.answer(status, headers)
-        for at in range(len(body)):
-            asked.writer.write(body[at : at + 1])
-            await asked.writer.drain()
-            await asyncio.sleep(0.01)
+    async def drip(connection: chaos.Connection) -> None:
+        status, headers, body = store.wanted(connection.request)
+        await chaos.answer(status, headers=headers)(connection)
+        await chaos.drip(body)(connection)
 
     store.scripts = [drip]
     await fetch(minimum_speed=IMPATIENT)
@@ -316,14 +305,7 @@ async def test_a_store_that_only_drips_is_left_and_the_rest_fetched(fetch: Fetch
 
 
 async def test_dripping_headers_are_not_waited_for(fetch: Fetch, store: Store, target: Path) -> None:
-    async def drip(store: Store, asked: Asked) -> None:
-        asked.writer.write(b"HTTP/1.1 200 OK\r\nX: ")
-        while True:
-            asked.writer.write(b"y")
-            await asked.writer.drain()
-            await asyncio.sleep(0.01)
-
-    store.scripts = [drip]
+    store.server.on_request(chaos.send(b"HTTP/1.1 200 OK\r\nX: "), chaos.endlessly(b"y", every=0.01))
     await fetch(minimum_speed=IMPATIENT)
     assert target.read_bytes() == CONTENT
 
@@ -405,13 +387,13 @@ async def test_a_cancelled_download_gives_its_slot_back(store: Store, target: Pa
         for after in (0, 1000, BATCH):
             reached = asyncio.Event()
             store.scripts = [store.stall(after, reached)]
-            task = asyncio.ensure_future(download(client, store.url, target, allow_private=True))
+            task = asyncio.ensure_future(download(client, store.url, target, fence=HERE))
             await reached.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert slots.in_use == 0
-        await download(client, store.url, target, allow_private=True)
+        await download(client, store.url, target, fence=HERE)
     assert target.read_bytes() == CONTENT
 
 

@@ -15,6 +15,7 @@ import pytest
 from gts_async._errors import FileError, FileMissing, InvalidArgument
 from gts_async._files.progress import Progress
 from gts_async._files.upload import PIECE, MultipartStream, open_multipart
+from gts_async.testing import ChaosServer, chaos
 from gts_async.wire import FilePart, Multipart
 
 
@@ -304,21 +305,13 @@ async def test_a_server_that_hangs_up_half_way_leaves_nothing(
 ) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b"x" * (32 * PIECE))
-
-    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.transport.abort()
-
-    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with httpx.AsyncClient(verify=no_tls, trust_env=False) as client:
+    async with ChaosServer() as server, httpx.AsyncClient(verify=no_tls, trust_env=False) as client:
+        server.on_connection(chaos.receive(1000), chaos.reset())
         async with await open_multipart(form(path)) as stream:
             headers = {"content-type": stream.content_type, "content-length": str(stream.length)}
             with pytest.raises(httpx.TransportError):
-                await client.post(url, content=stream.chunks(), headers=headers)
+                await client.post(server.url, content=stream.chunks(), headers=headers)
         nothing_left()
-    server.close()
-    await server.wait_closed()
 
 
 @pytest.fixture

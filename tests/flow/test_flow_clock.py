@@ -1,11 +1,13 @@
 """The machine's own clock, without waiting for it."""
 
 import asyncio
+import threading
+import time
 from datetime import UTC, timedelta
 
 import pytest
 
-from gts_async._flow.clock import SystemClock
+from gts_async._flow.clock import BLOCKED, SystemClock
 
 
 def test_it_never_goes_backwards_and_its_day_is_aware():
@@ -32,3 +34,27 @@ async def test_none_is_no_bound():
     async with SystemClock().timeout(None) as bound:
         await asyncio.sleep(0)
     assert bound.when() is None
+
+
+async def test_a_blocked_loop_may_take_what_has_arrived_meanwhile():
+    answer = asyncio.get_running_loop().create_future()
+    threading.Timer(0.01, asyncio.get_running_loop().call_soon_threadsafe, [answer.set_result, 1]).start()
+    async with SystemClock().timeout(0.05):
+        await asyncio.sleep(0)
+        time.sleep(BLOCKED + 0.1)  # noqa: ASYNC251 - the loop is blocked on purpose
+        assert await answer == 1
+
+
+async def test_a_blocked_loop_does_not_end_a_bound_for_good():
+    with pytest.raises(TimeoutError):
+        async with SystemClock().timeout(0.01):
+            time.sleep(BLOCKED + 0.05)  # noqa: ASYNC251 - the loop is blocked on purpose
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("seconds", [0, 5])
+async def test_a_block_that_ends_in_time_leaves_no_alarm(seconds):
+    bound = SystemClock().timeout(seconds)
+    async with bound:
+        pass
+    assert bound._alarm.cancelled()

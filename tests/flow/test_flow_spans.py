@@ -1,24 +1,10 @@
 """One span per wait, with OpenTelemetry's own in-memory exporter."""
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gts_async import DeadlineExceeded, JobSpec
 
 SPEC = JobSpec(gpu_type="NVIDIA-GeForce-RTX-3090", image_path="registry.test/image")
-
-
-@pytest.fixture(scope="module")
-def exporter():
-    """Give where finished spans land; OpenTelemetry takes one provider per process."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    return exporter
 
 
 async def test_a_wait_is_one_span_with_its_transitions_as_events(exporter, gts_session):

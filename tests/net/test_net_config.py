@@ -57,7 +57,7 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_files(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gts_async.toml").write_text('engine = "http://file"\ncloud = "http://file/api"\ndialect = "2024-04"\n')
     environ = {"GTS_ASYNC_ENGINE": "http://environment", "GTS_ASYNC_CLOUD": "http://environment/api"}
-    settings = Settings(engine="http://argument", cloud=None, token=None, dialect=None, environ=environ)
+    settings = Settings(engine="http://argument", environ=environ)
     assert settings.base_url("engine").host == "argument"
     assert settings.base_url("cloud").host == "environment"
     assert settings.dialect().value == "2024-04"
@@ -66,8 +66,9 @@ def test_an_argument_wins_over_the_environment_and_that_over_the_files(tmp_path,
 def test_a_token_is_read_from_the_file_that_a_setting_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text("Bearer from-a-file\n")
+    (tmp_path / "token").chmod(0o600)
     environ = {"GTS_ASYNC_TOKEN_FILE": str(tmp_path / "token")}
-    settings = Settings(engine=None, cloud=None, token=None, dialect=None, environ=environ)
+    settings = Settings(environ=environ)
     assert settings.credential()._value.reveal() == "Bearer from-a-file"
 
 

@@ -21,8 +21,9 @@ from gts_async import (
     UnexpectedAnswer,
 )
 from gts_async._net.config import BaseURL
-from gts_async._net.exchange import Exchange, Line
+from gts_async._net.exchange import Exchange
 from gts_async._net.secret import Credential
+from gts_async._net.sending import Line
 from gts_async.testing import FakeClock
 from gts_async.wire import Call, Request, decode
 
@@ -164,7 +165,7 @@ async def test_a_retry_after_beyond_the_policy_is_raised_with_what_the_server_as
 
 
 @pytest.mark.parametrize(
-    "value", ["", "soon", "-5", "1e9", "99999999999999", "٣", "Mon, 01 Jan 2024 00:00:30 +9999999999999"]
+    "value", ["", "soon", "-5", "1e9", "1.", "٣", "Mon, 01 Jan 2024 00:00:30 +9999999999999"]
 )
 async def test_a_nonsensical_retry_after_does_not_count(value):
     script = Script(httpx.Response(503, headers=[(b"retry-after", value.encode())]), ok(x=1))

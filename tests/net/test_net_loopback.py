@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-import socket
 import ssl
 import traceback
 
+import httpcore
+import httpx
 import pytest
 
 from gts_async import (
@@ -22,13 +23,15 @@ from gts_async import (
 from gts_async._flow.clock import SystemClock
 from gts_async._net.client import client_over
 from gts_async._net.config import BaseURL
-from gts_async._net.exchange import Exchange, Line
+from gts_async._net.exchange import Exchange
 from gts_async._net.secret import Credential
+from gts_async._net.sending import Line
 from gts_async._net.slots import SlotTransport
+from gts_async.testing import chaos
 from gts_async.wire import Call, Multipart, Request, decode
 
-GOOD = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 8\r\n\r\n{"x": 1}'
-FAILED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno"
+GOOD = chaos.answer(json={"x": 1})
+FAILED = chaos.answer(503, body=b"no")
 
 
 def read(answer):
@@ -94,27 +97,31 @@ class Body:
 
 
 @pytest.mark.parametrize("is_warm", [True, False], ids=["warm", "cold"])
-@pytest.mark.parametrize("replies", [[GOOD], [FAILED, GOOD]], ids=["answered", "tried again"])
-async def test_cancelling_a_call_at_any_turn_of_the_loop_loses_nothing(raw_server, cancelled_after, is_warm, replies):
-    async with raw_server(GOOD) as server, Sender(server.url, max_connections=1, max_in_flight=1) as sender:
+@pytest.mark.parametrize("before", [[], [FAILED]], ids=["answered", "tried again"])
+async def test_cancelling_a_call_at_any_turn_of_the_loop_loses_nothing(server, cancelled_after, is_warm, before):
+    server.otherwise(GOOD)
+    async with Sender(server.url, max_connections=1, max_in_flight=1) as sender:
         for turns in range(41):
             if is_warm:
                 await sender.exchange.send(LOOK)
-            server.replies = list(replies)
+            for failing in before:
+                server.on_request(failing)
             await cancelled_after(turns, lambda: sender.exchange.send(LOOK))
             sender.check()
-            server.replies = [GOOD]
+            server.forget()
+            server.otherwise(GOOD)
             assert await sender.exchange.send(LOOK) == {"x": 1}
         assert sender.slots.idle == 1
 
 
-async def test_cancelling_an_upload_at_any_turn_of_the_loop_closes_its_body(raw_server, cancelled_after):
+async def test_cancelling_an_upload_at_any_turn_of_the_loop_closes_its_body(server, cancelled_after):
+    server.otherwise(GOOD)
     counts = {"opened": 0, "closed": 0}
 
     async def open_body(form):
         return Body(counts)
 
-    async with raw_server(GOOD) as server, Sender(server.url) as sender:
+    async with Sender(server.url) as sender:
         for turns in range(41):
             await cancelled_after(turns, lambda: sender.exchange.send(UPLOAD, open_body=open_body))
             sender.check()
@@ -125,8 +132,9 @@ async def test_cancelling_an_upload_at_any_turn_of_the_loop_closes_its_body(raw_
         assert counts == {"opened": 1, "closed": 1}
 
 
-async def test_cancelling_those_who_wait_for_their_turn_keeps_the_others_going(raw_server, cancelled_after):
-    async with raw_server(GOOD) as server, Sender(server.url, max_connections=1, max_in_flight=1) as sender:
+async def test_cancelling_those_who_wait_for_their_turn_keeps_the_others_going(server, cancelled_after):
+    server.otherwise(GOOD)
+    async with Sender(server.url, max_connections=1, max_in_flight=1) as sender:
         for turns in range(0, 41, 4):
             others = [asyncio.create_task(sender.exchange.send(LOOK)) for _ in range(3)]
             await cancelled_after(turns, lambda: sender.exchange.send(LOOK))
@@ -148,10 +156,12 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_a_broken_answer_is_another_try_for_a_look(raw_server, fault, name):
-    async with raw_server(fault[name], GOOD) as server, Sender(server.url) as sender:
+async def test_a_broken_answer_is_another_try_for_a_look(server, fault, name):
+    server.on_request(*fault[name])
+    server.otherwise(GOOD)
+    async with Sender(server.url) as sender:
         assert await sender.exchange.send(LOOK) == {"x": 1}
-        assert (server.requests, server.connections) == (2, 2)
+        assert (len(server.requests), server.connections) == (2, 2)
 
 
 ENDLESS = ["silent", "dripping header", "dripping body", "endless 1xx"]
@@ -159,17 +169,19 @@ BOUND = 0.15
 
 
 @pytest.mark.parametrize("name", [*BROKEN, *ENDLESS])
-async def test_a_create_with_a_broken_answer_may_have_happened_and_is_sent_once(raw_server, fault, name):
-    async with raw_server(fault[name]) as server, Sender(server.url) as sender:
+async def test_a_create_with_a_broken_answer_may_have_happened_and_is_sent_once(server, fault, name):
+    server.otherwise(*fault[name])
+    async with Sender(server.url) as sender:
         with pytest.raises(OutcomeUnknown):
             await sender.exchange.send(CREATE, timeout=BOUND if name in ENDLESS else 5)
-        assert server.requests == 1
+        assert len(server.requests) == 1
         sender.check()
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-async def test_an_endless_answer_ends_with_the_calls_time(raw_server, fault, name):
-    async with raw_server(fault[name]) as server, Sender(server.url) as sender:
+async def test_an_endless_answer_ends_with_the_calls_time(server, fault, name):
+    server.otherwise(*fault[name])
+    async with Sender(server.url) as sender:
         began = asyncio.get_running_loop().time()
         with pytest.raises(TimedOut):
             await sender.exchange.send(LOOK, timeout=BOUND)
@@ -177,14 +189,12 @@ async def test_an_endless_answer_ends_with_the_calls_time(raw_server, fault, nam
         sender.check()
 
 
-async def test_a_body_larger_than_allowed_is_not_read(raw_server, fault):
-    async with (
-        raw_server(fault["huge body"]) as server,
-        Sender(server.url, limits=Limits(max_answer_bytes=10**6)) as sender,
-    ):
+async def test_a_body_larger_than_allowed_is_not_read(server, fault):
+    server.otherwise(*fault["huge body"])
+    async with Sender(server.url, limits=Limits(max_answer_bytes=10**6)) as sender:
         with pytest.raises(UnexpectedAnswer, match="larger than"):
             await sender.exchange.send(LOOK)
-        assert server.requests == 1
+        assert len(server.requests) == 1
 
 
 async def test_a_refused_connection_was_not_sent():
@@ -194,40 +204,25 @@ async def test_a_refused_connection_was_not_sent():
         assert len(caught.value.attempts) == 4
 
 
-async def test_a_connection_that_is_never_accepted_was_not_sent():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        port = listener.getsockname()[1]
-        # Fills the queue: further connections hang in the middle of the handshake.
-        others = [socket.socket() for _ in range(4)]
-        for other in others:
-            other.setblocking(False)
-            other.connect_ex(("127.0.0.1", port))
-        timeouts = Timeouts(connect=0.05, total=0.15)
-        async with Sender(f"http://127.0.0.1:{port}/", timeouts=timeouts) as sender:
-            with pytest.raises(NotSent):
-                await sender.exchange.send(CREATE)
-            sender.check()
-        for other in others:
-            other.close()
+async def test_a_connection_that_is_never_accepted_was_not_sent(server):
+    async with Sender(server.url, timeouts=Timeouts(connect=0.05, total=0.15)) as sender:
+        with server.fill_backlog(), pytest.raises(NotSent):
+            await sender.exchange.send(CREATE)
+        sender.check()
+    assert server.connections == 0
 
 
-async def test_a_server_that_never_answers_in_tls_got_nothing():
-    async def swallow(reader, writer):
-        await reader.read()
-        writer.close()
-
-    listener = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    async with listener, Sender(f"https://127.0.0.1:{port}/") as sender:
+async def test_a_server_that_never_answers_in_tls_got_nothing(server):
+    async with Sender(f"https://127.0.0.1:{server.port}/") as sender:
         with pytest.raises(NotSent):
             await sender.exchange.send(CREATE, timeout=0.1)
         sender.check()
+    assert server.requests == []
 
 
-async def test_waiting_for_a_connection_in_vain_was_not_sent(raw_server, fault):
-    async with raw_server(fault["silent"]) as server, Sender(server.url, max_connections=1) as sender:
+async def test_waiting_for_a_connection_in_vain_was_not_sent(server):
+    server.otherwise(chaos.stall())
+    async with Sender(server.url, max_connections=1) as sender:
         first = asyncio.create_task(sender.exchange.send(LOOK))
         while not server.requests:
             await asyncio.sleep(0)
@@ -237,28 +232,27 @@ async def test_waiting_for_a_connection_in_vain_was_not_sent(raw_server, fault):
         await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_a_connection_that_the_server_closes_as_it_is_used_again(raw_server):
+async def test_a_connection_that_the_server_closes_as_it_is_used_again(server):
     # uvicorn's keep-alive ends without a word; the worst case is that it ends as the next request is on its way.
-    async def last(reader, writer):
-        writer.write(GOOD)
-        await writer.drain()
-        await reader.readexactly(1)
-        return True
-
-    async with raw_server(last, GOOD) as server, Sender(server.url) as sender:
+    last = (GOOD, chaos.receive(1), chaos.close())
+    server.otherwise(GOOD)
+    async with Sender(server.url) as sender:
+        server.on_request(*last)
         assert await sender.exchange.send(LOOK) == {"x": 1}
         assert await sender.exchange.send(LOOK) == {"x": 1}
-    async with raw_server(last, GOOD) as server, Sender(server.url) as sender:
+    async with Sender(server.url) as sender:
+        server.on_request(*last)
         assert await sender.exchange.send(LOOK) == {"x": 1}
         with pytest.raises(OutcomeUnknown):
             await sender.exchange.send(CREATE)
 
 
-async def test_closing_the_client_ends_what_is_going_on(raw_server, fault):
-    async with raw_server(fault["silent"]) as server, Sender(server.url, max_in_flight=9) as sender:
+async def test_closing_the_client_ends_what_is_going_on(server):
+    server.otherwise(chaos.stall())
+    async with Sender(server.url, max_in_flight=9) as sender:
         looks = [asyncio.create_task(sender.exchange.send(LOOK)) for _ in range(3)]
         create = asyncio.create_task(sender.exchange.send(CREATE))
-        while server.requests < 2:
+        while len(server.requests) < 2:
             await asyncio.sleep(0)
         async with asyncio.timeout(2):
             await sender.client.aclose()
@@ -268,17 +262,22 @@ async def test_closing_the_client_ends_what_is_going_on(raw_server, fault):
         sender.check()
 
 
-async def test_no_log_of_any_logger_shows_the_token(raw_server, fault, caplog):
+async def test_no_log_of_any_logger_shows_the_token(server, caplog):
     caplog.set_level(logging.DEBUG)
-    async with raw_server(fault["reset"], FAILED, GOOD) as server, Sender(server.url, token="TOPSECRET") as sender:
+    server.on_request(chaos.reset())
+    server.on_request(FAILED)
+    server.otherwise(GOOD)
+    async with Sender(server.url, token="TOPSECRET") as sender:
         await sender.exchange.send(LOOK)
-    assert {"httpx", "httpcore.http11", "gts_async"} <= {record.name for record in caplog.records}
+    names = {"gts_async", httpx.__name__, f"{httpcore.__name__}.http11"}
+    assert names <= {record.name for record in caplog.records}
     assert "TOPSECRET" not in caplog.text
 
 
 @pytest.mark.parametrize("name", ["closed", "reset", "silent", "short body", "dripping header"])
-async def test_no_traceback_shows_the_token(raw_server, fault, name):
-    async with raw_server(fault[name]) as server, Sender(server.url, token="TOPSECRET") as sender:
+async def test_no_traceback_shows_the_token(server, fault, name):
+    server.otherwise(*fault[name])
+    async with Sender(server.url, token="TOPSECRET") as sender:
         with pytest.raises(TransportError) as caught:
             await sender.exchange.send(CREATE, timeout=BOUND)
     error = caught.value.with_traceback(caught.value.__traceback__.tb_next)

@@ -1,8 +1,10 @@
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given, strategies as st
 
 from gts_async import InvalidArgument, RetryPolicy
-from gts_async._net.retry import RetryBudget
+from gts_async._net.retry import RetryBudget, retry_after
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,11 @@ def test_a_policy_that_cannot_work_is_refused(wrong):
     with pytest.raises(InvalidArgument) as caught:
         RetryPolicy(**wrong)
     assert caught.value.argument == next(iter(wrong))
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("0", 0.0), ("7", 7.0), ("0.2", 0.2), ("9" * 20, 1e20), ("9" * 500, float("inf")), ("1e9", None), (".5", None)],
+)
+def test_a_server_that_asks_for_ages_is_not_asked_sooner(header, seconds):
+    assert retry_after(header, datetime(2024, 1, 1, tzinfo=UTC)) == seconds

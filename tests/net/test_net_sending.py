@@ -26,9 +26,10 @@ from gts_async import (
     WrongType,
 )
 from gts_async._net.config import BaseURL
-from gts_async._net.exchange import Exchange, Line
+from gts_async._net.exchange import Exchange
 from gts_async._net.retry import RetryBudget
 from gts_async._net.secret import Credential
+from gts_async._net.sending import Line
 from gts_async.testing import FakeClock
 from gts_async.wire import Call, Multipart, Pace, Request, decode
 

@@ -9,43 +9,25 @@ import pytest
 
 from gts_async import MisuseError
 from gts_async._net.slots import DRAINING_TIME, SlotTransport
+from gts_async.testing import chaos
 
-GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\nno"
+GOOD = chaos.answer(body=b"ok")
+FAILED = chaos.answer(500, body=b"no")
 
 
-class Server:
-    """Answers every request with `reply`; counts connections, and may hold answers back."""
+@pytest.fixture
+def server(server):
+    """Give a server that answers "ok"."""
+    server.otherwise(GOOD)
+    return server
 
-    def __init__(self, reply=GOOD):
-        self.reply = reply
-        self.connections = 0
-        self.open = 0
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
 
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
-        return self
-
-    async def __aexit__(self, *_):
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader, writer):
-        self.connections += 1
-        self.open += 1
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                await self.may_answer.wait()
-                writer.write(self.reply)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.open -= 1
-            writer.close()
+@pytest.fixture
+def may_answer(server):
+    """Let the server hold its answers back until this event is set."""
+    may_answer = asyncio.Event()
+    server.otherwise(chaos.hold(may_answer), GOOD)
+    return may_answer
 
 
 async def no_context():
@@ -56,58 +38,50 @@ def transport(**options):
     return SlotTransport(**{"max_connections": 2, "ssl_context": no_context, **options})
 
 
-async def drained(server):
-    """Wait until the server has seen all its connections go."""
-    async with asyncio.timeout(5):
-        while server.open:
-            await asyncio.sleep(0.01)
-
-
-async def test_a_clean_exchange_leaves_its_connection_for_the_next():
-    async with Server() as server, httpx.AsyncClient(transport=transport()) as client:
+async def test_a_clean_exchange_leaves_its_connection_for_the_next(server):
+    async with httpx.AsyncClient(transport=transport()) as client:
         for _ in range(5):
             assert (await client.get(server.url)).text == "ok"
         assert server.connections == 1
 
 
-async def test_a_5xx_throws_the_connection_away_because_the_engine_closes_it_unannounced():
-    async with Server(FAILED) as server, httpx.AsyncClient(transport=transport()) as client:
+async def test_a_5xx_throws_the_connection_away_because_the_engine_closes_it_unannounced(server):
+    server.otherwise(FAILED)
+    async with httpx.AsyncClient(transport=transport()) as client:
         for _ in range(3):
             assert (await client.get(server.url)).status_code == 500
         assert server.connections == 3
 
 
-async def test_no_more_connections_than_allowed_and_the_rest_wait_their_turn():
+async def test_no_more_connections_than_allowed_and_the_rest_wait_their_turn(server, may_answer):
     slots = transport(max_connections=3)
-    async with Server() as server, httpx.AsyncClient(transport=slots, timeout=None) as client:
-        server.may_answer.clear()
+    async with httpx.AsyncClient(transport=slots, timeout=None) as client:
         tasks = [asyncio.create_task(client.get(server.url)) for _ in range(10)]
         while server.connections < 3:
             await asyncio.sleep(0)
         for _ in range(50):
             await asyncio.sleep(0)
         assert (server.connections, slots.in_use) == (3, 3)
-        server.may_answer.set()
+        may_answer.set()
         assert [r.text for r in await asyncio.gather(*tasks)] == ["ok"] * 10
         assert (server.connections, slots.in_use, slots.idle) == (3, 0, 3)
 
 
-async def test_waiting_for_a_connection_ends_as_a_pool_timeout():
-    async with Server() as server, httpx.AsyncClient(transport=transport(max_connections=1)) as client:
-        server.may_answer.clear()
+async def test_waiting_for_a_connection_ends_as_a_pool_timeout(server, may_answer):
+    async with httpx.AsyncClient(transport=transport(max_connections=1)) as client:
         first = asyncio.create_task(client.get(server.url, timeout=None))
         while server.connections < 1:
             await asyncio.sleep(0)
         with pytest.raises(httpx.PoolTimeout):
             await client.get(server.url, timeout=httpx.Timeout(5, pool=0.01))
-        server.may_answer.set()
+        may_answer.set()
         assert (await first).text == "ok"
 
 
 @pytest.mark.parametrize("is_warm", [False, True])
-async def test_cancelling_at_any_turn_of_the_loop_loses_no_slot(is_warm):
+async def test_cancelling_at_any_turn_of_the_loop_loses_no_slot(server, is_warm):
     slots = transport(max_connections=1)
-    async with Server() as server, httpx.AsyncClient(transport=slots, timeout=5) as client:
+    async with httpx.AsyncClient(transport=slots, timeout=5) as client:
         for turns in range(41):
             if is_warm:
                 await client.get(server.url)
@@ -119,32 +93,31 @@ async def test_cancelling_at_any_turn_of_the_loop_loses_no_slot(is_warm):
             assert slots.in_use == 0
             assert (await client.get(server.url)).text == "ok"
         assert server.open <= 2
-    await drained(server)
+    await server.drained()
 
 
-async def test_an_answer_that_was_not_read_to_its_end_takes_its_connection_with_it():
-    async with Server() as server, httpx.AsyncClient(transport=transport()) as client:
+async def test_an_answer_that_was_not_read_to_its_end_takes_its_connection_with_it(server):
+    async with httpx.AsyncClient(transport=transport()) as client:
         async with client.stream("GET", server.url) as response:
             assert response.status_code == 200
         assert (await client.get(server.url)).text == "ok"
         assert server.connections == 2
 
 
-async def test_idle_connections_expire_before_the_server_drops_them():
+async def test_idle_connections_expire_before_the_server_drops_them(server):
     slots = transport(keepalive_expiry=0.05)
-    async with Server() as server, httpx.AsyncClient(transport=slots) as client:
+    async with httpx.AsyncClient(transport=slots) as client:
         await client.get(server.url)
         assert slots.idle == 1
-        await drained(server)
+        await server.drained()
         assert slots.idle == 0
 
 
-async def test_closing_closes_every_connection():
-    async with Server() as server:
-        async with httpx.AsyncClient(transport=transport()) as client:
-            await asyncio.gather(client.get(server.url), client.get(server.url))
-        await drained(server)
-        assert server.connections == 2
+async def test_closing_closes_every_connection(server):
+    async with httpx.AsyncClient(transport=transport()) as client:
+        await asyncio.gather(client.get(server.url), client.get(server.url))
+    await server.drained()
+    assert server.connections == 2
 
 
 async def test_a_connection_that_cannot_be_made_gives_its_place_back():
@@ -169,10 +142,9 @@ async def test_certificates_are_asked_for_once_per_new_https_slot():
     assert asked == [1]
 
 
-async def test_closing_tells_whoever_waits_for_a_connection():
+async def test_closing_tells_whoever_waits_for_a_connection(server, may_answer):
     slots = transport(max_connections=1)
-    async with Server() as server, httpx.AsyncClient(transport=slots, timeout=None) as client:
-        server.may_answer.clear()
+    async with httpx.AsyncClient(transport=slots, timeout=None) as client:
         first = asyncio.create_task(client.get(server.url))
         while server.connections < 1:
             await asyncio.sleep(0)
@@ -183,38 +155,35 @@ async def test_closing_tells_whoever_waits_for_a_connection():
         async with asyncio.timeout(1):
             results = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(result) for result in results] == [MisuseError] * 5
-        server.may_answer.set()
+        may_answer.set()
         assert (await first).text == "ok"
         await closing
-    await drained(server)
+    await server.drained()
 
 
-async def test_closing_cuts_an_exchange_that_does_not_end_by_itself():
+async def test_closing_cuts_an_exchange_that_does_not_end_by_itself(server, may_answer):
     slots = transport()
-    async with Server() as server:
-        client = httpx.AsyncClient(transport=slots, timeout=None)
-        server.may_answer.clear()
-        task = asyncio.create_task(client.get(server.url))
-        while server.connections < 1:
-            await asyncio.sleep(0)
-        async with asyncio.timeout(DRAINING_TIME + 1):
-            await client.aclose()
-            with pytest.raises(httpx.ReadError):
-                await task
-        assert (slots.in_use, slots.idle) == (0, 0)
-        server.may_answer.set()
-        await drained(server)
+    client = httpx.AsyncClient(transport=slots, timeout=None)
+    task = asyncio.create_task(client.get(server.url))
+    while server.connections < 1:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(DRAINING_TIME + 1):
+        await client.aclose()
+        with pytest.raises(httpx.ReadError):
+            await task
+    assert (slots.in_use, slots.idle) == (0, 0)
+    may_answer.set()
+    await server.drained()
 
 
-async def test_closing_twice_or_at_once_or_cancelled_is_fine(cancelled_after):
+async def test_closing_twice_or_at_once_or_cancelled_is_fine(server, cancelled_after):
     for turns in range(8):
         slots = transport()
-        async with Server() as server:
-            client = httpx.AsyncClient(transport=slots)
-            await asyncio.gather(client.get(server.url), client.get(server.url))
-            await cancelled_after(turns, slots.aclose)
-            await asyncio.gather(slots.aclose(), slots.aclose(), client.aclose())
-            await drained(server)
+        client = httpx.AsyncClient(transport=slots)
+        await asyncio.gather(client.get(server.url), client.get(server.url))
+        await cancelled_after(turns, slots.aclose)
+        await asyncio.gather(slots.aclose(), slots.aclose(), client.aclose())
+        await server.drained()
         assert (slots.in_use, slots.idle) == (0, 0)
         with pytest.raises(MisuseError, match="closed"):
             await slots.handle_async_request(httpx.Request("GET", server.url))
@@ -233,33 +202,22 @@ async def test_certificates_that_cannot_be_loaded_mean_that_nothing_was_sent(err
     assert slots.in_use == 0
 
 
-class Echo(Server):
-    """Answers with the path it was asked for, in two parts."""
-
-    async def _serve(self, reader, writer):
-        self.connections += 1
-        self.open += 1
-        try:
-            while request := await reader.readuntil(b"\r\n\r\n"):
-                path = request.split(b" ")[1]
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(path))
-                await asyncio.sleep(0)
-                writer.write(path)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.open -= 1
-            writer.close()
+async def echo(connection):
+    """Answer with the path that was asked for, in two parts."""
+    path = connection.request.path.encode()
+    await connection.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(path))
+    await asyncio.sleep(0)
+    await connection.send(path)
 
 
-async def test_a_storm_of_cancellations_loses_no_slot_and_mixes_up_no_answers():
+async def test_a_storm_of_cancellations_loses_no_slot_and_mixes_up_no_answers(server):
     slots, chance, answered = transport(max_connections=5), random.Random(7), 0
-    async with Echo() as server, httpx.AsyncClient(transport=slots, timeout=5) as client:
+    server.otherwise(echo)
+    async with httpx.AsyncClient(transport=slots, timeout=5) as client:
 
         async def ask(number):
             nonlocal answered
-            assert (await client.get(f"{server.url}{number}")).text == f"/{number}"
+            assert (await client.get(f"{server.url}/{number}")).text == f"/{number}"
             answered += 1
 
         for round_ in range(20):
@@ -274,4 +232,4 @@ async def test_a_storm_of_cancellations_loses_no_slot_and_mixes_up_no_answers():
         assert slots.idle <= 5
         assert answered >= 200
         await asyncio.gather(*[ask(n) for n in range(5)])
-    await drained(server)
+    await server.drained()

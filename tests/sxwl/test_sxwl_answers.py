@@ -360,7 +360,11 @@ def test_an_empty_answer_is_unexpected_where_a_document_belongs(call):
         (list_jobs(OLD), {"content": [{"jobName": 7}]}, r"\$\.content\[0\]\.jobName"),
         (list_jobs(NEW), {"content": [{"jobName": "a", "workStatus": True}]}, "workStatus"),
         (gpu_types(OLD), [{"amount": 7}], "missing required field `gpuProd`"),
-        (gpu_types(NEW), [{"gpuProd": "A", "gpuAllocatable": "8"}], "gpuAllocatable"),
+        (gpu_types(NEW), [{"gpuProd": "A", "gpuAllocatable": "8.5"}], "gpuAllocatable"),
+        (gpu_types(NEW), [{"gpuProd": "A", "gpuAllocatable": "eight"}], "gpuAllocatable"),
+        (gpu_types(NEW), [{"gpuProd": "A", "amount": "nan"}], "amount"),
+        (gpu_types(NEW), [{"gpuProd": "A", "amount": True}], "amount"),
+        (list_jobs(OLD), {"content": [{"jobName": "a", "workStatus": ""}]}, "workStatus"),
     ],
 )
 def test_a_document_of_another_shape_is_unexpected_and_the_field_is_named(call, document, says):
@@ -385,6 +389,59 @@ def test_a_url_that_cannot_be_fetched_is_unexpected_and_not_repeated(url):
     with pytest.raises(UnexpectedAnswer, match="http or https") as caught:
         STATUS_OLD.read(Answer.json(200, {"status": "success", "url": url}))
     assert "s3cret" not in everything(caught.value)
+
+
+def test_a_number_may_come_as_a_string_where_a_number_belongs():
+    rows = [{"gpuProd": "A", "amount": "6.5", "gpuAllocatable": "8"}, {"gpuProd": "A", "gpuAllocatable": 3}]
+    assert gpu_types(NEW).read(Answer.json(200, rows))[0].free == 8
+    assert gpu_types(NEW).read(Answer.json(200, rows[:1])) == (GpuType("A", 6.5, 8),)
+    (listing,) = list_jobs(OLD).read(Answer.json(200, {"content": [{"jobName": "a", "workStatus": "3"}]}))
+    assert (listing.info.status, listing.info.word) == (JobStatus.SUCCEEDED, "3")
+
+
+def test_what_is_passed_over_may_be_anything():
+    huge, deep = b"9" * 5000, b"[" * 500 + b"]" * 500
+    for odd in (huge, b"-1e999", deep):
+        body = b'{"status": "working", "progress": ' + odd + b"}"
+        assert STATUS_OLD.read(Answer(200, body=body)).status is JobStatus.WORKING
+
+
+@pytest.mark.parametrize("body", [b"{}", b" { \r\n} ", b"\xef\xbb\xbf{}"])
+def test_an_answer_of_nothing_means_an_unknown_job_however_it_is_spaced(body):
+    with pytest.raises(NotFound):
+        STATUS_OLD.read(Answer(200, body=body))
+
+
+@pytest.mark.parametrize("cut", range(10, 15))
+def test_an_answer_cut_anywhere_in_a_character_is_known_to_be_cut(cut):
+    body = '{"status":"运行"}'.encode()
+    with pytest.raises(UnexpectedAnswer) as caught:
+        STATUS_OLD.read(Answer(200, body=body[:cut]))
+    assert caught.value.is_cut
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        (list_jobs(OLD), b'{"content":[' + b"{}," * 2_000_000 + b"{}]}"),
+        (gpu_types(OLD), b"[" + b"{}," * 2_000_000 + b"{}]"),
+    ],
+    ids=["list_jobs", "gpu_types"],
+)
+def test_millions_of_rows_are_refused_unread(call, body):
+    with pytest.raises(UnexpectedAnswer, match="more rows than any page"):
+        call.read(Answer(200, body=body))
+
+
+MEGABYTE = "syntax error \x1b[31m\x07 坏" * 60_000
+
+
+@pytest.mark.parametrize("body", [MEGABYTE, json.dumps({"message": MEGABYTE})], ids=["text", "json"])
+def test_a_refusal_of_a_megabyte_is_cut_and_may_be_shown(body):
+    with pytest.raises(InvalidData) as caught:
+        CREATE.read(text(400, body))
+    assert len(str(caught.value)) < 8000
+    assert "\x1b" not in str(caught.value)
 
 
 # What an error must not tell -----------------------------------------------------------------------------------------
@@ -422,7 +479,7 @@ def test_no_refusal_tells_the_query_of_a_signed_url(call, status):
 
 
 def test_an_unreadable_listing_does_not_tell_what_the_jobs_were_made_with():
-    body = sample("listing_java.json").replace(b'"workStatus": 0', b'"workStatus": "0"')
+    body = sample("listing_java.json").replace(b'"workStatus": 0', b'"workStatus": true')
     with pytest.raises(UnexpectedAnswer, match="workStatus") as caught:
         list_jobs(OLD).read(Answer(200, body=body))
     assert "s3cret" not in everything(caught.value)

@@ -68,13 +68,17 @@ async def sessions() -> None:
     await AsyncSession(
         cloud="https://cloud.example.com/api",
         token=ask_for_token,
+        ca_file=Path("company.pem"),
+        store_hosts=["*.example.com"],
         limits=Limits(max_connections=10),
         timeouts=Timeouts(total=None),
         retry=RetryPolicy(max_attempts=1),
         schedule=Schedule(maximum=30),
         on_event=on_event,
     ).aclose()
+    AsyncSession(ca_file="company.pem", store_hosts="store.example.com")
     AsyncSession(engine=5201)  # type: ignore[arg-type]
+    AsyncSession(ca_file=b"company.pem")  # type: ignore[arg-type]
     AsyncSession("http://127.0.0.1:5201")  # type: ignore[call-arg]
 
 
