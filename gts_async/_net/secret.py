@@ -13,26 +13,32 @@ from gts_async._errors import InvalidArgument, WrongType
 AskForToken = Callable[[], Awaitable[str]]
 
 HIDDEN = b"<redacted>"
-SHORTEST, SHORTEST_VALUE = 8, 6
+SHORTEST, SHORTEST_VALUE = 16, 6
 """Characters of a token, and of a value in a signed URL: what is shorter is a word that anybody may say, no secret."""
 
 
 class Secret:
     """A string that shows itself only to `reveal`; `hide` takes its `parts` (or all of it) out of what others say."""
 
-    __slots__ = ("_pattern", "reveal")
+    __slots__ = ("_pattern", "_runs", "reveal")
 
     def __init__(self, value: str, parts: Iterable[str] | None = None) -> None:
         # Closures, not attributes: printers of object state have nothing to print.
         self.reveal: Callable[[], str] = lambda: value
-        hidden = (value,) if parts is None else tuple(parts)
+        hidden = [part for part in ((value,) if parts is None else parts) if part and part.isascii()]
+        self._runs = functools.cache(lambda: [_longest_run(part) for part in hidden])
         self._pattern = functools.cache(lambda: _spelled(hidden))
 
     def hide(self, said: AnyStr) -> AnyStr:
         """Give `said` without the secret, in whichever of the usual ways (JSON, HTML, URLs) it is spelled there."""
         if isinstance(said, bytes):
-            return self._pattern().sub(HIDDEN, said)
-        return self._pattern().sub(HIDDEN, said.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+            return self._hidden(said)
+        return self._hidden(said.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def _hidden(self, said: bytes) -> bytes:
+        # Looking for letters and digits first is quick; a pattern is not, and every answer comes through here.
+        is_there = any(run in said for run in self._runs())
+        return self._pattern().sub(HIDDEN, said) if is_there else said
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -41,10 +47,15 @@ class Secret:
         raise TypeError("a secret is not pickled; the other process reads its own environment")
 
 
+def _longest_run(text: str) -> bytes:
+    """Give the letters and digits in a row that are in there however the text is spelled."""
+    return max(re.split("[^0-9A-Za-z]+", text), key=len).encode()
+
+
 def _spelled(texts: Iterable[str]) -> re.Pattern[bytes]:
     """Give what finds these texts, the longest first."""
-    ordered = sorted({text for text in texts if text and text.isascii()}, key=len, reverse=True)
-    return re.compile("|".join("".join(map(_spelled_character, text)) for text in ordered).encode() or b"(?!)")
+    ordered = sorted(set(texts), key=len, reverse=True)
+    return re.compile("|".join("".join(map(_spelled_character, text)) for text in ordered).encode())
 
 
 def _spelled_character(c: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from gts_async._errors import NotSent, OutcomeUnknown, TimedOut, TransportError, plain, redacted
+from gts_async._errors import MAX_TEXT, NotSent, OutcomeUnknown, TimedOut, TransportError, plain, redacted
 from gts_async._net.roots import distrust
 
 FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, TimeoutError, OSError)
@@ -134,8 +134,12 @@ def without_secrets(
 
 
 def shows_secrets(error: BaseException, handled: BaseException | None, hide: Callable[[str], str]) -> bool:
-    """Tell whether the text of an error, or of any that led to it, holds what must not be shown."""
-    return any(redacted(hide(text)) != text for text in map(str, _chain(error, unless=handled)))
+    """Tell whether the text of an error, or of any that led to it, holds what must not be shown.
+
+    A very long one counts as if it did: it would take too long to tell.
+    """
+    texts = map(str, _chain(error, unless=handled))
+    return any(len(text) > 2 * MAX_TEXT or redacted(hide(text)) != text for text in texts)
 
 
 def drop_frames(error: BaseException, handled: BaseException | None, *, only_lower: bool = False) -> None:
@@ -151,9 +155,9 @@ def drop_frames(error: BaseException, handled: BaseException | None, *, only_low
 
 
 class WithoutFrames:
-    """Does so to whatever its block raises; a cancellation loses all of its frames.
+    """``with WithoutFrames():``: what the block raises loses its lower frames, as by `drop_frames`.
 
-    It is no `contextmanager`: those put the frames back.
+    A cancellation loses all of them. This is no `contextmanager`, because those put the frames back.
     """
 
     def __enter__(self) -> None:

@@ -22,10 +22,13 @@ from gts_async import (
     ServerFailed,
     ServiceError,
     TaskStatus,
+    TaskType,
     Unauthorized,
     UnexpectedAnswer,
 )
+from gts_async.gts.calls import predict
 from gts_async.testing import chaos
+from gts_async.wire import Answer
 
 # Good for a look and for a create.
 DOCUMENT = b'{"status":"working","job_id":"j-1"}'
@@ -379,17 +382,16 @@ async def test_a_coding_that_cannot_be_undone_is_unexpected_and_a_create_may_hav
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 async def test_a_packed_body_cut_anywhere_is_never_a_success(server, floor, coding, cut):
     packed = PACKED if coding == "gzip" else zlib.compress(DOCUMENT)
-    body = packed[: cut - len(PACKED)]
+    body = packed[: min(cut, len(packed) - 1)]
     async with floor(server) as this:
         server.on_request(chaos.answer(body=body, headers={"content-encoding": coding}))
-        if body:
-            assert (await this.look()).status is JobStatus.WORKING
-            assert len(server.requests) == 2
-            server.otherwise(chaos.answer(body=body, headers={"content-encoding": coding}))
-            error = await this.fails(OutcomeUnknown, this.look(), stage="answer")
-            assert len(error.attempts) == 4
-            await this.fails(OutcomeUnknown, this.create(), stage="answer")
-            assert len(server.requests) == 2 + 4 + 1
+        assert (await this.look()).status is JobStatus.WORKING
+        assert len(server.requests) == 2
+        server.otherwise(chaos.answer(body=body, headers={"content-encoding": coding}))
+        error = await this.fails(OutcomeUnknown, this.look(), stage="answer")
+        assert len(error.attempts) == 4
+        await this.fails(OutcomeUnknown, this.create(), stage="answer")
+        assert len(server.requests) == 2 + 4 + 1
 
 
 @pytest.mark.parametrize("body", [b"", gzip.compress(b"")], ids=["nothing", "nothing, packed"])
@@ -515,6 +517,35 @@ async def test_e16_the_engines_megabytes_are_cut_and_harmless(server, floor):
                 await call()
             this.errors.append(caught.value)
         check_harmless(this)
+
+
+@pytest.mark.parametrize(
+    ("kind", "result"),
+    [
+        (TaskType.CLASSIFICATION, {"predictions": [SHOUT * 12_000], "probabilities": [[]]}),
+        (TaskType.SIMILARITY, {"predictions": [SHOUT * 12_000], "probabilities": [[0.5, 0.5]]}),
+        (TaskType.SUMMARY, {SHOUT * 12_000: "x"}),
+        (
+            TaskType.IE,
+            [
+                {
+                    "text": "x",
+                    "entity_list": [
+                        {"entity_text": SHOUT * 9000, "entity_type": "y", "entity_index": [0, 1], "score": 1.0}
+                    ],
+                    "spo_list": [],
+                }
+            ],
+        ),
+    ],
+)
+def test_e16_a_result_of_a_megabyte_is_cut_and_harmless(kind, result):
+    call = predict("t", kind, [{"content": "x"}])
+    with pytest.raises(UnexpectedAnswer) as caught:
+        call.read(Answer.json(200, {"ret_code": 200, "message": "ok", "result": result}))
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).isprintable()
+    assert len(caught.value.problem) < 2000
 
 
 def check_harmless(this):

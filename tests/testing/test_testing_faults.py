@@ -96,7 +96,7 @@ async def test_a_server_that_asks_for_fewer_requests_is_waited_for(gts_session, 
     assert caught.value.retry_after == 3600.0
 
 
-async def test_a_training_survives_a_gateway_that_comes_and_goes(gts_session, gts_faults):
+async def test_a_gateway_that_comes_and_goes_is_told_and_then_forgotten(gts_session, gts_faults):
     task = await gts_session.create_task("tnews", task_type="classification", engine_type="qiankunding")
     gts_faults.append(faults.status(502, b"<html>Bad Gateway", "/api/check_task_status", times=20))
     with pytest.raises(Exception, match="502"):
