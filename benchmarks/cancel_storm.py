@@ -71,8 +71,8 @@ async def rage(storm: Storm, ask: AskFor, cancels: int, slots: int, seed: int, s
 
     async def caller() -> None:
         while storm.cut < cancels and time.monotonic() - began < seconds:
-            task_id = f"task-{next(numbers)}"
-            await next(styles)(lambda: storm.call(ask, task_id), Moment.by_chance(chance))  # noqa: B023 - awaited here
+            call = partial(storm.call, ask, f"task-{next(numbers)}")
+            await next(styles)(call, Moment.by_chance(chance))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(slots * CALLERS_PER_SLOT):

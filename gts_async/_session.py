@@ -156,6 +156,9 @@ class AsyncSession:
         """Close all connections, within 5 s; whoever waits gets MisuseError. Closing twice is fine."""
         self._is_closed = True
         self._hub.ring_all()
+        if self._loop is asyncio.get_running_loop():
+            self._engine.exchange.end_waits()
+            self._cloud.exchange.end_waits()
         await finished(self._lines.aclose())
 
     @property

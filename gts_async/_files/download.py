@@ -36,7 +36,6 @@ BATCH = 2 << 20
 """Bytes written at a time; twice that is in memory, one batch being written while the next arrives."""
 
 MAX_REDIRECTS = 5
-
 CONNECT_TIME = 10.0
 """Seconds for one connection to be made."""
 
@@ -82,8 +81,7 @@ async def download(
     call, with the OSError as its cause.
     """
     link = signed(url)
-    # No frame from here on has it among its locals, which many printers of tracebacks show.
-    del url
+    del url  # many printers of tracebacks show locals
     with WithoutFrames():
         address.checked(link.reveal(), fence)
     retry = RetryPolicy(max_attempts=max_attempts)
@@ -173,8 +171,7 @@ class _Fetching:
         except (httpx.TransportError, TimeoutError, OSError) as error:
             if isinstance(error, FileError) or error is self.objection:
                 raise
-            speed = self.minimum_speed
-            slow = f"fewer than {speed.size} bytes came in {speed.seconds:g} s"
+            slow = f"fewer than {self.minimum_speed.size} bytes came in {self.minimum_speed.seconds:g} s"
             setback = store.broken(error, self.part.version.url, slow, hide=self._hide)
             setback.error.__cause__ = without_secrets(error, handled, hide=self._hide, url=self.part.version.url)
             return setback
@@ -222,8 +219,7 @@ class _Fetching:
 
     async def _answer(self, headers: list[tuple[str, str]]) -> httpx.Response:
         """Send the GET, following redirects by hand: each is checked like the URL itself."""
-        self.asked = [self.link]
-        was_https = False
+        self.asked, was_https = [self.link], False
         for _ in range(MAX_REDIRECTS + 1):
             response = await sent(self.client, self._get(headers, was_https=was_https), auth=None)
             was_https = was_https or response.request.url.scheme == "https"

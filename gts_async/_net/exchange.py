@@ -10,7 +10,6 @@ import random
 import sys
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AsyncExitStack
-from functools import lru_cache
 from typing import TypeVar
 
 import httpx
@@ -22,7 +21,6 @@ from gts_async._errors import (
     MisuseError,
     NotSent,
     RateLimited,
-    ServerFailed,
     ServiceError,
     TransportError,
     Unauthorized,
@@ -31,12 +29,12 @@ from gts_async._errors import (
 )
 from gts_async._net.body import OpenBody, read_body
 from gts_async._net.client import sent
-from gts_async._net.config import Limits, Timeouts, is_path
+from gts_async._net.config import Limits, Timeouts
 from gts_async._net.events import Event, Hook, tell
 from gts_async._net.retry import RetryBudget, RetryPolicy, may_try_again, outcome, retry_after
 from gts_async._net.sending import Line, Sending
 from gts_async._net.throttle import Throttle
-from gts_async._net.timing import Timing
+from gts_async._net.timing import Timing, Waits
 from gts_async._net.translation import (
     FAILURES,
     Reach,
@@ -90,9 +88,9 @@ class Exchange:
         self._budget = budget or RetryBudget(self.retry.budget)
         self._in_flight = in_flight or asyncio.Semaphore(int(self.limits.max_in_flight))
         self._throttle = Throttle(clock, int(self.limits.max_connections))
+        self._waits = Waits()
         self._on_event = on_event
         self._chance = chance
-        self._url = lru_cache(maxsize=1024)(_url)
         self._headers = (*ACCEPT, ("user-agent", user_agent))
 
     async def send(
@@ -153,7 +151,8 @@ class Exchange:
                 self._tell("answered", this, answer)
                 return value
             if wait:
-                await self._clock.sleep(wait)
+                async with self._waits.one():
+                    await self._clock.sleep(wait)
 
     def _failed(self, this: Sending[T], failure: GtsAsyncError, answer: Answer | None, tried_at: float) -> float:
         """Note a try that failed; gives the seconds until the next one, or raises the failure if it was the last."""
@@ -184,7 +183,8 @@ class Exchange:
         try:
             # The margin lets httpx's own connect timeout end first, which says more.
             async with self._clock.timeout(None if left is None else left + 0.05), AsyncExitStack() as opened:
-                await self._throttle.enter()
+                if not self._throttle.enter_at_once():
+                    await self._entered(this)
                 opened.callback(self._throttle.leave)
                 this.sent_at = self._clock.now()
                 request = await self._request(this, reach, opened)
@@ -209,6 +209,25 @@ class Exchange:
             this.queued += turn_at - began
         # Raised out here, where httpx's own error is not its context any more.
         raise failure from cause
+
+    async def _entered(self, this: Sending[T]) -> None:
+        """Wait for this try's turn; raises as `_time_left` does if that has taken too long."""
+        is_in = False
+        while not is_in:
+            self._guard()
+            async with self._waits.one():
+                await self._throttle.enter()
+                is_in = True
+        try:
+            self._guard()
+            self._time_left(this)
+        except BaseException:
+            self._throttle.leave()
+            raise
+
+    def end_waits(self) -> None:
+        """Let whoever waits before a try find out at once that `guard` says no."""
+        self._waits.end()
 
     def _time_left(self, this: Sending[T]) -> float | None:
         """Give the seconds left for a try; raises if there are none, or none beyond the pause that all keep."""
@@ -238,11 +257,9 @@ class Exchange:
             content = streamed.chunks()
         else:
             content = asked.body
-        url = self._url(this.line.base_url.text, asked.path, asked.query)
+        method, url = asked.method, this.line.url(asked.path, asked.query)
         extensions = {"timeout": self._timeout(this), "trace": reach.trace}
-        request = this.line.client.build_request(
-            asked.method, url, headers=headers, content=content, extensions=extensions
-        )
+        request = this.line.client.build_request(method, url, headers=headers, content=content, extensions=extensions)
         if this.token is not None:
             # Last, and nowhere else: no list of headers, which a traceback may show, ever holds it.
             request.headers["authorization"] = this.token.reveal()
@@ -251,7 +268,13 @@ class Exchange:
     async def _authorize(self, this: Sending[T]) -> None:
         handled = sys.exception()
         try:
-            this.token = await this.line.credential.authorization(refused=this.refused)
+            credential = this.line.credential
+            if not credential.is_renewable:
+                this.token = await credential.authorization()
+                return
+            async with self._waits.one():
+                this.token = await credential.authorization(refused=this.refused)
+            self._guard()
         except (InvalidArgument, MisuseError, ServiceError):
             raise
         except Exception as error:
@@ -271,7 +294,7 @@ class Exchange:
     def _read(self, this: Sending[T], answer: Answer) -> T:
         call, status = this.call, answer.status
         if (status >= 500 and status not in call.answers_with) or status in PASSING:
-            raise _server_failed(this, answer)
+            raise this.server_failed(answer)
         handled = sys.exception()
         try:
             return call.read(answer)
@@ -320,21 +343,6 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self._line.base_url if self._line else 'not connected'}>"
-
-
-def _server_failed(this: Sending[T], answer: Answer) -> ServerFailed:
-    said, request_id = answer.start(), answer.header("x-request-id")
-    text = f"{this.call.name}: the server answered {answer.status}: {plain(said, 200)}"
-    return ServerFailed(
-        text, status=answer.status, body=said, stage="answer", request_id=request_id and plain(request_id), **this.where
-    )
-
-
-def _url(base_url: str, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
-    """Join, so that no path can leave the base URL."""
-    if not path.startswith("/") or not is_path(path):
-        raise MisuseError(f"{path!r} is not a path below {base_url}")
-    return httpx.URL(f"{base_url}{path}", params=query) if query else httpx.URL(f"{base_url}{path}")
 
 
 def _least(*seconds: float | None) -> float | None:

@@ -13,7 +13,12 @@ from gts_async._net.innards import unparsed
 
 def has_leftovers(transport: httpx.AsyncBaseTransport, response: httpx.Response) -> bool:
     """Tell whether more may have arrived on this transport's only connection than the answer that was just read."""
-    return _is_ambiguous(response) or _has_unparsed(transport) or _has_unread(response) or _has_undecrypted(response)
+    if _is_ambiguous(response) or _has_unparsed(transport):
+        return True
+    # Asking anyio's stream for what it is costs more than all of this: a plain socket's cannot be TLS.
+    stream: Any = getattr(response.extensions.get("network_stream"), "_stream", None)
+    plain_stream = getattr(stream, "transport_stream", stream)
+    return _has_unread(plain_stream) or (stream is not plain_stream and _has_undecrypted(response))
 
 
 def _is_ambiguous(response: httpx.Response) -> bool:
@@ -27,11 +32,9 @@ def _has_unparsed(transport: httpx.AsyncBaseTransport) -> bool:
     return bool(data) or has_ended
 
 
-def _has_unread(response: httpx.Response) -> bool:
+def _has_unread(stream: Any) -> bool:
     """Ask anyio, which takes more from a socket at once than the 64 KiB that httpcore asks for, and keeps the rest."""
-    stream: Any = getattr(response.extensions.get("network_stream"), "_stream", None)
-    plain_stream = getattr(stream, "transport_stream", stream)
-    return bool(getattr(getattr(plain_stream, "_protocol", None), "read_queue", None))
+    return bool(getattr(getattr(stream, "_protocol", None), "read_queue", None))
 
 
 def _has_undecrypted(response: httpx.Response) -> bool:

@@ -1,15 +1,16 @@
 """Sending: one call on its way, and the line it goes over. What is done with it is in `exchange`."""
 
+from functools import lru_cache
 from typing import Any, AnyStr, Generic, TypeVar
 
 import attrs
 import httpx
 
-from gts_async._errors import Attempt
+from gts_async._errors import Attempt, MisuseError, ServerFailed, plain
 from gts_async._net.body import OpenBody
-from gts_async._net.config import BaseURL
+from gts_async._net.config import BaseURL, is_path
 from gts_async._net.secret import Credential, Secret
-from gts_async.wire import Call
+from gts_async.wire import Answer, Call
 
 T = TypeVar("T")
 
@@ -21,6 +22,10 @@ class Line:
     client: httpx.AsyncClient
     base_url: BaseURL
     credential: Credential = attrs.field(factory=lambda: Credential(None))
+
+    def url(self, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
+        """Give the URL of a path below the base URL; raises MisuseError for one that would leave it."""
+        return _url(self.base_url.text, path, query)
 
 
 @attrs.define(eq=False)
@@ -59,6 +64,25 @@ class Sending(Generic[T]):
             said = said if secret is None else secret.hide(said)
         return said
 
+    def server_failed(self, answer: Answer) -> ServerFailed:
+        """Give the error for an answer that only says that the server failed."""
+        said, request_id = answer.start(), answer.header("x-request-id")
+        return ServerFailed(
+            f"{self.call.name}: the server answered {answer.status}: {plain(said, 200)}",
+            status=answer.status,
+            body=said,
+            stage="answer",
+            request_id=request_id and plain(request_id),
+            **self.where,
+        )
+
     def left(self, now: float) -> float | None:
         """Give the seconds left for it, or None if nothing bounds it."""
         return None if self.total is None else self.total - (now - self.began)
+
+
+@lru_cache(maxsize=1024)
+def _url(base_url: str, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
+    if not path.startswith("/") or not is_path(path):
+        raise MisuseError(f"{path!r} is not a path below {base_url}")
+    return httpx.URL(f"{base_url}{path}", params=query) if query else httpx.URL(f"{base_url}{path}")

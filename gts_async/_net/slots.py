@@ -47,14 +47,45 @@ class Slot:
     transport: httpx.AsyncBaseTransport
     origin: "_Origin"
     socket: Closable | None = None
+    connecting: asyncio.Timeout | None = None
+    may_send: bool = True
 
-    def watching(self, request: httpx.Request) -> httpx.Request:
+    async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send; raises MisuseError if `refuse` is called before the first byte."""
+        bound = asyncio.timeout(None)
+        try:
+            async with bound:
+                return await self.transport.handle_async_request(self._watching(request, bound))
+        except TimeoutError:
+            if not bound.expired():
+                raise
+        except ValueError as error:
+            if self.connecting is None:
+                raise
+            # anyio's, of no address at all, or the codec's, of a name that can be none.
+            raise httpx.ConnectError("the name leads to no address", request=request) from error
+        raise _closed()
+
+    def refuse(self) -> None:
+        """Let a request that is not yet being sent never be sent."""
+        if self.may_send and self.connecting is not None:
+            # Closing a transport does not end this: the request would go over the connection that comes of it.
+            self.connecting.reschedule(asyncio.get_running_loop().time())
+        self.may_send = False
+
+    def _watching(self, request: httpx.Request, bound: asyncio.Timeout) -> httpx.Request:
         """Give the request with a trace that notices the socket; it tells whoever traced before."""
         told = request.extensions.get("trace")
 
         async def trace(event: str, info: Mapping[str, Any]) -> None:
-            if event == "connection.connect_tcp.complete":
+            if event == "connection.connect_tcp.started":
+                self.connecting = bound
+            elif event == "connection.connect_tcp.complete":
                 self.socket = info["return_value"]
+            elif event == "http11.send_request_headers.started":
+                self.connecting = None
+                if not self.may_send:
+                    raise _closed()
             elif event == "http11.receive_response_headers.started":
                 read_little(self.transport, True)
             elif event == "http11.receive_response_headers.complete":
@@ -146,13 +177,7 @@ class SlotTransport(httpx.AsyncBaseTransport):
         self._in_use.add(slot)
         self._loop = asyncio.get_running_loop()
         try:
-            response = await slot.transport.handle_async_request(slot.watching(request))
-        except ValueError as error:
-            self._throw_away(slot)
-            if slot.socket is not None:
-                raise
-            # anyio's, of no address at all, or the codec's, of a name that can be none.
-            raise httpx.ConnectError("the name leads to no address", request=request) from error
+            response = await slot.send(request)
         except BaseException:
             self._throw_away(slot)
             raise
@@ -230,7 +255,10 @@ class SlotTransport(httpx.AsyncBaseTransport):
             self._sweep = asyncio.get_running_loop().call_later(self._keepalive_expiry, self._drop_expired)
 
     async def aclose(self) -> None:
-        """Close every slot, those in use after `DRAINING_TIME` at most; bounded by that and `CLOSING_TIME`."""
+        """Close every slot, those in use after `DRAINING_TIME` at most; bounded by that and `CLOSING_TIME`.
+
+        What is not being sent yet is not sent any more.
+        """
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
@@ -241,9 +269,13 @@ class SlotTransport(httpx.AsyncBaseTransport):
             origin.idle.clear()
             # Wakes the first who waits; each finds the transport closed and wakes the next.
             origin.gate.release()
+        loop = asyncio.get_running_loop()
+        for slot in self._in_use:
+            slot.refuse()
         await self._drain()
-        if self._closing:
-            await asyncio.wait(self._closing, timeout=CLOSING_TIME)
+        # What another loop began, which is over perhaps, will not go on.
+        if closing := [task for task in self._closing if task.get_loop() is loop]:
+            await asyncio.wait(closing, timeout=CLOSING_TIME)
 
     async def _drain(self) -> None:
         """Let exchanges end by themselves for a moment, then cut them."""

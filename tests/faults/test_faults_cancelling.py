@@ -13,11 +13,22 @@ import anyio
 import httpx
 import pytest
 
-from gts_async import AsyncSession, JobStatus, Limits, MisuseError, OutcomeUnknown, RetryPolicy, TimedOut, Timeouts
+from gts_async import (
+    AsyncSession,
+    JobSpec,
+    JobStatus,
+    Limits,
+    MisuseError,
+    OutcomeUnknown,
+    RetryPolicy,
+    TimedOut,
+    Timeouts,
+)
 from gts_async._net.slots import SlotTransport
 from gts_async.testing import ChaosServer, chaos
 
 ONE = Limits(max_connections=1)
+SPEC = JobSpec(gpu_type="NVIDIA-GeForce-RTX-3090", image_path="registry.test/image", run_command="python train.py")
 
 
 async def turns(number):
@@ -260,6 +271,100 @@ async def test_closing_at_once_and_twice_in_the_middle_of_calls_is_bounded(serve
     with pytest.raises(MisuseError, match="closed"):
         await session.job("j").status()
     await server.drained()
+
+
+@pytest.mark.parametrize("call", ["look", "create"])
+async def test_what_is_still_connecting_when_its_session_is_closed_is_never_sent(server, call):
+    session = AsyncSession(cloud=f"{server.url}/api", token="t")
+    asked = {"look": session.job("j").status, "create": lambda: session.submit(SPEC)}[call]
+    with server.fill_backlog():
+        task = asyncio.create_task(asked())
+        while session._client is None or session._client._transport.in_use == 0:
+            await asyncio.sleep(0)
+        await turns(20)
+        await session.aclose()
+    # The server is there again: a connection that is still being made would be, and the request would go over it.
+    with pytest.raises(MisuseError, match="closed"):
+        await task
+    assert server.requests == []
+    await server.drained()
+
+
+async def test_what_is_still_agreeing_on_tls_when_its_session_is_closed_is_never_sent():
+    async with ChaosServer(tls=True) as server:
+        may_go_on = asyncio.Event()
+        server.on_connection(chaos.before_handshake(chaos.hold(may_go_on)))
+        session = AsyncSession(cloud=f"{server.url}/api", token="t", ca_file=server.ca_file)
+        task = asyncio.create_task(session.submit(SPEC))
+        await server.until(lambda: server.open)
+        await session.aclose()
+        may_go_on.set()
+        with pytest.raises(MisuseError, match="closed"):
+            await task
+        await server.drained()
+        assert server.requests == []
+
+
+async def test_a_create_whose_session_is_closed_at_any_turn_is_sent_or_is_told_that_it_is_not(server):
+    for number in range(12):
+        async with AsyncSession(cloud=f"{server.url}/api", token="t") as session:
+            server.otherwise(chaos.answer(json={"status": "working"}))
+            await session.job("j").status()
+            server.otherwise(chaos.answer(json={"job_id": "j-1"}))
+            task = asyncio.create_task(session.submit(SPEC))
+            await turns(number)
+            await session.aclose()
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+            # Either way its caller is told the truth.
+            assert len(server.requests) == (1 if isinstance(result, MisuseError) else 2)
+            server.requests.clear()
+
+
+async def never():
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("status", "token"),
+    [(503, "t"), (429, "t"), (200, never)],
+    ids=["for its next try", "for the pause to end", "for a token"],
+)
+async def test_whoever_waits_is_told_at_once_that_the_session_is_closed(server, status, token):
+    server.otherwise(chaos.answer(status, headers={"Retry-After": "50"}))
+    session = AsyncSession(cloud=f"{server.url}/api", token=token)
+    calls = [asyncio.create_task(session.job("j").status()) for _ in range(5)]
+    if token == "t":
+        await server.until(lambda: server.requests)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert not any(call.done() for call in calls)
+    async with asyncio.timeout(5):
+        await session.aclose()
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(error) for error in errors] == [MisuseError] * 5
+    exchange = session._cloud.exchange
+    assert (exchange._throttle.active, exchange._in_flight._value) == (0, exchange.limits.max_in_flight)
+    await server.drained()
+
+
+def test_closing_waits_for_nothing_that_a_closed_loop_has_left(chaos_server):
+    chaos_server.otherwise(chaos.stall())
+    session = AsyncSession(cloud=f"{chaos_server.url}/api", token="t")
+    loop = asyncio.new_event_loop()
+
+    async def cut():
+        task = asyncio.create_task(session.job("j").status())
+        await chaos_server.until(lambda: chaos_server.requests)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    loop.run_until_complete(cut())
+    # What still closes the connection's slot is left behind, unfinished.
+    loop.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.run(session.aclose())
+        gc.collect()
 
 
 async def test_closing_can_be_cancelled_at_any_turn_and_still_closes(server, cancelled_after):

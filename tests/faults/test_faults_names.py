@@ -125,6 +125,26 @@ async def test_a_resolver_that_finds_no_address_without_saying_so_was_not_sent(f
         assert server.connections == 0
 
 
+def a_long_label():
+    raise UnicodeError("label too long")
+
+
+@calls("A3 garbage, where there was a connection before")
+@pytest.mark.parametrize("rows", [nothing, a_long_label], ids=["no address", "no name"])
+async def test_a_resolver_that_finds_no_address_any_more_was_not_sent(floor, server, resolver, call, rows):
+    async def answer():
+        return rows()
+
+    resolver(["127.0.0.1"], answer, answer, answer, answer, ["127.0.0.1"])
+    async with floor(server, **named(server)) as this:
+        await this.look()
+        server.hang_up()
+        await server.drained()
+        error = await this.fails(NotSent, this.send(call), stage="name")
+        assert len(error.attempts) == 4
+        assert server.connections == len(server.requests) == 1
+
+
 @calls("A3 garbage address")
 async def test_an_address_that_is_none_is_tried_and_was_not_sent(floor, server, resolver, call):
     async def answer():

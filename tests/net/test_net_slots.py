@@ -165,8 +165,7 @@ async def test_closing_cuts_an_exchange_that_does_not_end_by_itself(server, may_
     slots = transport()
     client = httpx.AsyncClient(transport=slots, timeout=None)
     task = asyncio.create_task(client.get(server.url))
-    while server.connections < 1:
-        await asyncio.sleep(0)
+    await server.until(lambda: server.requests)
     async with asyncio.timeout(DRAINING_TIME + 1):
         await client.aclose()
         with pytest.raises(httpx.ReadError):

@@ -89,13 +89,49 @@ async def test_many_refusals_of_one_moment_halve_once():
     await asyncio.gather(*tasks)
 
 
-async def test_what_waits_for_connections_is_not_on_its_way():
-    throttle = Throttle(FakeClock(), widest=10)
-    for _ in range(1000):
+async def test_what_waits_for_a_connection_is_held_by_a_pause_too():
+    clock = FakeClock()
+    service = Service(clock, *[{"retry-after": "7"}] * 2)
+    sender = exchange(service, clock, limits=Limits(max_connections=2))
+    assert await asyncio.gather(*(sender.send(LOOK, timeout=600) for _ in range(20))) == [{"x": 1}] * 20
+    assert service.arrived[:2] == [0, 0]
+    assert min(service.arrived[2:]) == 8
+    assert service.most == 2
+
+
+async def test_whoever_was_let_in_as_the_pause_began_goes_back_to_his_place():
+    clock, order = FakeClock(), []
+    throttle = Throttle(clock, widest=3)
+    for _ in range(3):
         await throttle.enter()
-    throttle.leave()
+
+    async def through(number):
+        await throttle.enter()
+        order.append((number, clock.now()))
+        throttle.leave()
+
+    tasks = [asyncio.create_task(through(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        throttle.leave()
+    # Those who left let three others in with the next turn; they have not gone through when this is told.
+    asyncio.get_running_loop().call_soon(throttle.refused, 0.0, 5.0)
+    await asyncio.gather(*tasks)
+    assert order == [(number, 5.0) for number in range(6)]
+    assert throttle.active == 0
+
+
+async def test_a_queue_dissolves_at_once_when_there_is_room():
+    clock = FakeClock()
+    throttle = Throttle(clock, widest=50)
     throttle.refused(0.0, 1.0)
-    assert throttle.width == 5
+    throttle.width = None
+    tasks = [asyncio.create_task(throttle.enter()) for _ in range(50)]
+    await clock.sleep(1.0)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert throttle.active == 50
+    await asyncio.gather(*tasks)
 
 
 async def test_it_comes_down_to_one_and_not_to_none():
@@ -168,7 +204,7 @@ async def test_cancelling_whoever_waits_at_any_turn_loses_no_room(cancelled_afte
             await asyncio.sleep(0)
         throttle.leave()
         await asyncio.gather(*others, cancelled)
-        assert (throttle.active, throttle._waiting) == (0, 0)
+        assert (throttle.active, len(throttle._queue)) == (0, 0)
         await through()
 
 
