@@ -365,6 +365,8 @@ def test_closing_waits_for_nothing_that_a_closed_loop_has_left(chaos_server):
         warnings.simplefilter("ignore", ResourceWarning)
         asyncio.run(session.aclose())
         gc.collect()
+    with pytest.raises(MisuseError, match="closed"):
+        asyncio.run(session.ping())
 
 
 async def test_closing_can_be_cancelled_at_any_turn_and_still_closes(server, cancelled_after):
