@@ -25,6 +25,25 @@ def collect() -> None:
         _C.malloc_trim(0)
 
 
+class _Mallinfo(ctypes.Structure):
+    """What glibc's mallinfo2(3) gives."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _names)
+
+
+def handed_out() -> int:
+    """Count the bytes that malloc has handed out, exactly: objects above 512 bytes and what libraries hold.
+
+    0 where there is no glibc 2.33.
+    """
+    if not hasattr(_C, "mallinfo2"):
+        return 0
+    _C.mallinfo2.restype = _Mallinfo
+    told = _C.mallinfo2()
+    return int(told.uordblks) + int(told.hblkhd)
+
+
 def blocks() -> int:
     """Count the objects and parts of objects that are alive, exactly; those above 512 bytes are not among them."""
     return sys.getallocatedblocks()

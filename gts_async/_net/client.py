@@ -52,6 +52,8 @@ class _Client(httpx.AsyncClient):
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         if self.is_closed:
             raise MisuseError("the session is closed; open another")
+        if _being_sent.get() is not None:
+            return await super().send(request, **options)
         with discreet(request):
             return await super().send(request, **options)
 
