@@ -11,11 +11,14 @@ The map of the package, from what one wants to see or change to the file that ho
 what                                                   open
 =====================================================  ============================================================
 sessions, tasks, runs, jobs                            ``_session.py`` ``_task.py`` ``_engine.py`` ``_job.py``
+                                                       ``_cloud.py``
 what bytes a call sends, how its answer is read        ``gts/calls.py`` ``gts/answers.py`` ``sxwl/calls.py``
                                                        ``sxwl/answers.py``; what a call is: ``wire.py``
 what a code or status means                            ``gts/values.py`` ``sxwl/values.py``
 when work counts as finished                           ``gts/progress.py`` ``sxwl/progress.py``
-how often we look, the loop, what watches share        ``_flow/schedule.py`` ``_flow/watch.py`` ``_flow/hub.py``
+how often we look, and whose turn it is                ``_flow/schedule.py`` ``_flow/hub.py`` ``_flow/lane.py``
+what the listing knows that a look does not            ``_flow/census.py``
+what looks become, what a watch gives of it            ``_flow/course.py`` ``_flow/watch.py`` ``_flow/experience.py``
 what is tried again, how long we wait                  ``_net/exchange.py`` ``_net/retry.py``; a call's `is_repeatable`
 connections, limits, cancellation                      ``_net/slots.py`` ``_net/leftovers.py``
 what "too many requests" does to all calls             ``_net/throttle.py``
@@ -27,8 +30,11 @@ what a valid training file is                          ``gts/datafiles.py``
 an error and when it is raised                         ``_errors.py``
 old and new SXWL servers                               ``sxwl/dialects.py``
 one engine asked, or several, about samples            ``_predicting.py`` ``_inference.py`` ``_pool.py``
-how jobs are submitted, what survives a crash          ``_submission.py`` ``_journal.py``
-callbacks                                              ``callbacks.py``
+how jobs are submitted, one or many                    ``_submission.py`` ``_batch.py`` ``sxwl/marks.py``
+what became of a create whose answer was lost          ``_settling.py`` ``_reconciling.py``
+what survives a crash, how a damaged file is mended    ``_journal.py`` ``_checkpoint.py`` ``_database.py``
+                                                       ``_mending.py``
+callbacks                                              ``callbacks/``
 the fake servers, the real local ones                  ``emulator/`` ``local/``
 faults, chaos server, fake clock, fixtures             ``testing/``
 the command line                                       ``cli/`` ``__main__.py``
@@ -96,8 +102,10 @@ if TYPE_CHECKING:
     from gts_async._flow.schedule import (
         Schedule as Schedule,
     )
-    from gts_async._flow.watch import (
+    from gts_async._flow.transition import (
         Transition as Transition,
+    )
+    from gts_async._flow.watch import (
         Watch as Watch,
     )
     from gts_async._inference import (
@@ -206,10 +214,8 @@ _NAMES = {
         "Outcome",
     ),
     "_flow.schedule": ("Schedule",),
-    "_flow.watch": (
-        "Transition",
-        "Watch",
-    ),
+    "_flow.transition": ("Transition",),
+    "_flow.watch": ("Watch",),
     "_inference": (
         "InferenceSession",
         "InferenceStats",

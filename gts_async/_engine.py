@@ -5,7 +5,16 @@ When a training counts as finished is in ``gts/progress.py``; handles of tasks a
 
 import attrs
 
-from gts_async._errors import AlreadyExists, NotSent, OutcomeUnknown, ServerFailed, WorkError, WrongState
+from gts_async._errors import (
+    AlreadyExists,
+    NotSent,
+    OutcomeUnknown,
+    ServerFailed,
+    WorkError,
+    WorkFailed,
+    WorkStopped,
+    WrongState,
+)
 from gts_async._flow.service import Service
 from gts_async.gts import calls
 from gts_async.gts.progress import FAULT_SECONDS, FAULTS, START_GRACE, Before, RunProgress
@@ -80,6 +89,18 @@ class Engine(Service):
         await self.clock.sleep(SECOND_LOOK)
         return await self.exchange.send(call, timeout=timeout)
 
+    async def glance(self, work_id: str) -> TaskInfo:
+        """Look at a task once, in one try: a watch must see every 500."""
+        return await self.exchange.send(calls.task_status(work_id), max_attempts=1)
+
+    def verdict(self, final: TaskInfo) -> WorkError | None:
+        """Give what a training that ended with this look has to be raised as; None for a good end."""
+        if final.status is TaskStatus.FAILED:
+            return WorkFailed("the training failed; the engine's train.log has the reason")
+        if final.status is TaskStatus.STOPPED:
+            return WorkStopped("the training was stopped")
+        return None
+
     async def sight(self, task_id: str) -> TaskInfo | ServerFailed:
         """Give a look, or the 500 that a finished bagualu task answers for ever."""
         try:
@@ -151,7 +172,7 @@ class Engine(Service):
                 if progress is not None:
                     # The engine stops nothing but a training whose process is up.
                     progress.has_begun = True
-                self.hub.bell(task_id).ring()
+                self.hub.ring(task_id)
                 return
             await self.clock.sleep(STOP_PAUSE)
 

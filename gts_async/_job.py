@@ -1,57 +1,38 @@
 """Job: an SXWL cloud job by its id: look at it, stop it, wait for it, fetch its model."""
 
 import os
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator, Hashable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import anyio
 import attrs
 import msgspec
 
-from gts_async._errors import FileError, NotFound, NotSupported, WorkFailed, WorkStopped, WrongState
-from gts_async._files.address import Fence
+from gts_async._cloud import Cloud
+from gts_async._errors import (
+    FileError,
+    NotFound,
+    NotSupported,
+    WrongState,
+)
 from gts_async._files.archive import unpack
 from gts_async._files.download import download
 from gts_async._files.progress import OnProgress
+from gts_async._flow.course import Course
 from gts_async._flow.exits import OnExit, settled
-from gts_async._flow.service import Service
+from gts_async._flow.transition import Transition
 from gts_async._flow.watch import Watch
-from gts_async._net.client import Client
 from gts_async._net.secret import signed
-from gts_async._net.settings import Settings
 from gts_async.sxwl import calls
 from gts_async.sxwl.checks import check_id
-from gts_async.sxwl.dialects import Dialect, dialect
 from gts_async.sxwl.progress import SETTLED, JobProgress
 from gts_async.sxwl.values import JobInfo, JobStatus
 
 PACKED = "data.zip"
 """The name of the one object that the cloud makes of a model folder (`modeluploadjob.go`)."""
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Cloud(Service):
-    """The SXWL cloud as one session sees it.
-
-    `stopped` are the jobs that this session has stopped: the older servers go on calling them "working" for ever.
-    `store` gives the client for signed URLs, which carries no token.
-    """
-
-    settings: Settings
-    store: Callable[[], Awaitable[Client]]
-    stopped: set[str] = attrs.field(factory=set)
-
-    @property
-    def dialect(self) -> Dialect:
-        """What the servers speak."""
-        return dialect(self.settings.dialect().value)
-
-    @property
-    def fence(self) -> Fence:
-        """Where its signed URLs may lead."""
-        return Fence.around(self.settings.base_url("cloud"), self.settings.store_hosts())
 
 
 @attrs.frozen
@@ -64,6 +45,30 @@ class Job:
     id: str
     is_known: bool = attrs.field(default=False, repr=False, eq=False)
     _cloud: Cloud = attrs.field(kw_only=True, repr=False, eq=False, alias="cloud")
+    _kind: Hashable = attrs.field(default=None, kw_only=True, repr=False, eq=False, alias="kind")
+    _since: float | None = attrs.field(default=None, kw_only=True, repr=False, eq=False, alias="since")
+
+    @cached_property
+    def _course(self) -> Course[JobInfo]:
+        """What this handle has seen; all its watches share it. `_kind` and `_since` are as `Course` has them."""
+        dialect = self._cloud.dialect
+        progress = JobProgress(is_known=self.is_known, has_urls=dialect.has_urls, fails_may_turn=dialect.fails_may_turn)
+        return self._cloud.course(self.id, progress, kind=self._kind, since=self._since)
+
+    @property
+    def history(self) -> tuple[Transition[JobInfo], ...]:
+        """Every change that watches and waits of this handle have seen."""
+        return self._course.history
+
+    @property
+    def durations(self) -> dict[JobStatus, float]:
+        """Seconds in each status that watches of this handle have seen; the present one's are until now."""
+        return cast("dict[JobStatus, float]", self._course.durations)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until a good end, as jobs of the same image and GPUs took in this session; None if none has ended."""
+        return self._course.eta
 
     async def status(self, *, timeout: float | None = None) -> JobInfo:
         """Give what the job is doing now; STOPPED, without asking, after our own stop. Raises NotFound."""
@@ -88,7 +93,7 @@ class Job:
             # Gone since the look: perhaps by this very stop, when the answer to its first try was lost.
             await self._cloud.exchange.send(calls.stop_job(self._cloud.dialect, self.id), timeout=timeout)
         self._cloud.stopped.add(self.id)
-        self._cloud.hub.bell(self.id).ring()
+        self._cloud.hub.ring(self.id)
 
     def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[JobInfo]:
         """Give the job's transitions until it is settled.
@@ -97,14 +102,7 @@ class Job:
         `deadline` or `stalled_after` (seconds). Raises NotFound for a job that never was, WorkLost for one that
         vanished, WorkStalled, DeadlineExceeded, Unauthorized; the job goes on whatever happens to the watch.
         """
-        dialect = self._cloud.dialect
-        progress = JobProgress(is_known=self.is_known, has_urls=dialect.has_urls, fails_may_turn=dialect.fails_may_turn)
-        return self._cloud.watch(self, self._look, progress, deadline=deadline, stalled_after=stalled_after)
-
-    async def _look(self) -> JobInfo:
-        if self.id in self._cloud.stopped:
-            return JobInfo(JobStatus.STOPPED, observed_at=self._cloud.clock.wall())
-        return await self._cloud.exchange.send(calls.job_status(self._cloud.dialect, self.id), max_attempts=1)
+        return self._cloud.watch(self, self._course, deadline=deadline, stalled_after=stalled_after)
 
     async def wait(
         self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
@@ -114,13 +112,7 @@ class Job:
         `on_exit="stop"` stops the job if the wait ends before it, by a deadline or by cancellation.
         """
         watch = self.watch(deadline=deadline, stalled_after=stalled_after)
-        final = await settled(watch, self.stop, on_exit)
-        details: dict[str, Any] = {"handle": self, "last_look": final, "history": watch.history}
-        if final.status is JobStatus.FAILED:
-            raise WorkFailed(f"{self!r}: the job failed; the cloud never says why", **details)
-        if final.status is JobStatus.STOPPED:
-            raise WorkStopped(f"{self!r}: the job was stopped", **details)
-        return final
+        return await settled(watch, self.stop, on_exit)
 
     def __await__(self) -> Generator[Any, None, JobInfo]:
         return self.wait().__await__()
@@ -174,7 +166,7 @@ class Job:
 
     def token(self) -> str:
         """Give JSON without secrets from which ``session.resume`` makes this job again, in any process."""
-        return msgspec.json.encode(JobToken(kind="job", job_id=self.id)).decode()
+        return msgspec.json.encode(JobToken(kind="job", job_id=self.id, is_known=self.is_known)).decode()
 
 
 @attrs.frozen(kw_only=True)
@@ -183,8 +175,9 @@ class JobToken:
 
     kind: Literal["job"]
     job_id: str
+    is_known: bool = True
 
     def job(self, cloud: Cloud) -> Job:
         """Give the job that the token was made of."""
         check_id("job_id", self.job_id)
-        return Job(self.job_id, is_known=True, cloud=cloud)
+        return Job(self.job_id, is_known=self.is_known, cloud=cloud)

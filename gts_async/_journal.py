@@ -1,148 +1,348 @@
-"""Journal and Checkpoint: what must survive a crash, on disk before it is relied on (sqlite, in worker threads).
+"""Journal: the intents of a batch of jobs, each on disk before its create is sent, and who is at each of them.
 
-A Journal holds the intents of a batch of jobs: each is written down before its create is sent, so that a run that was
-killed never submits a job twice. A Checkpoint holds the results of a stream of predictions.
+A run that was killed never submits a job twice, and neither do two processes that share the file. What becomes of an
+intent whose answer was lost is found out in `_settling`; damaged files are mended in `_mending`.
 """
 
 import hashlib
+import logging
 import os
+import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal
 
-import anyio
-import anyio.to_thread
 import attrs
 import msgspec
 
-from gts_async._errors import FileError, InvalidArgument, OutcomeUnknown
-from gts_async.gts.values import Extraction, Prediction, Result, Summary
-from gts_async.sxwl.values import JobSpec
+from gts_async._database import MOUNTS, Database
+from gts_async._errors import FileError, InvalidArgument
+from gts_async.sxwl.values import JobInfo, JobSpec, JobStatus
 
-T = TypeVar("T")
+JOURNAL_KIND = 0x67747361
+"""sqlite's application_id of a journal: "gtsa"."""
 
-JOURNAL_VERSION = 1
-CHECKPOINT_VERSION = 2
-"""Kept as sqlite's user_version, so that neither kind of file is taken for the other."""
+JOURNAL_VERSION = 3
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS intents (key TEXT PRIMARY KEY, spec TEXT NOT NULL, mark TEXT, begun_at REAL NOT NULL,"
+    " job_id TEXT UNIQUE, owner TEXT, lease_until REAL NOT NULL DEFAULT 0, status TEXT, status_at REAL,"
+    " watcher TEXT, watch_until REAL NOT NULL DEFAULT 0) WITHOUT ROWID"
+)
+IF_DAMAGED = "see what is left with: gts-async journal check PATH, then: gts-async journal repair PATH"
 
+LEASE = 10.0
+"""Seconds for which an intent is its owner's alone; whoever was killed gives it up by that."""
 
-class Database:
-    """One sqlite file, opened at the first use; one thread at a time touches it.
+RENEWAL = 3.0
+"""Seconds between two renewals of the leases."""
 
-    WAL with ``synchronous=FULL``: what `write` has returned for is on disk. Raises FileError that names the file.
-    """
+WATCH_LEASE = 150.0
+"""Seconds for which a job is looked at by one process only; more than twice the longest interval between two looks."""
 
-    def __init__(self, path: str | os.PathLike[str], schema: str, version: int) -> None:
-        self.path = Path(path)
-        self._schema = schema
-        self._version = version
-        self._connection: sqlite3.Connection | None = None
-        self._turn = anyio.Lock()
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Give what `work` returns, run in a worker thread within one transaction."""
-        async with self._turn:
-            return await anyio.to_thread.run_sync(self._run, work)
-
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = self._open()
-            with self._connection:
-                return work(self._connection)
-        except sqlite3.Error as error:
-            raise FileError(f"{self.path}: {error}", path=str(self.path)) from error
-
-    def _open(self) -> sqlite3.Connection:
-        if not self.path.parent.is_dir():
-            raise FileError(f"{self.path}: its folder does not exist", path=str(self.path))
-        # Created by us so that nobody else can read it: specs may hold what is nobody else's business.
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=10, check_same_thread=False)
-        try:
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, self._version):
-                raise FileError(f"{self.path}: is another kind of file (version {found})", path=str(self.path))
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(f"BEGIN; {self._schema}; PRAGMA user_version={self._version}; COMMIT")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    async def aclose(self) -> None:
-        """Close the file; it is opened again at the next use."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(connection.close)
+log = logging.getLogger("gts_async")
 
 
 @attrs.frozen
 class Intent:
-    """A create that was written down before it was sent: what is needed to find out what became of it."""
+    """A create that was written down before it was sent: what is needed to find out what became of it.
+
+    `spec` is the one that was sent, `mark` the string in it by which its job is found in a listing (None: it cannot
+    be). `begun_at` is when it was last sent, or last known to be under way (Unix seconds). `key` is its name in a
+    journal, empty without one. Picklable; `token` gives it as text.
+    """
 
     key: str
     spec: JobSpec
+    mark: str | None = None
+    begun_at: float = 0.0
+
+    def token(self) -> str:
+        """Give JSON for ``session.reconcile``, in any process; it holds all that the spec holds."""
+        document = spec_document(self.spec).decode()
+        token = IntentToken(kind="intent", key=self.key, spec=document, mark=self.mark, begun_at=self.begun_at)
+        return msgspec.json.encode(token).decode()
+
+
+@attrs.frozen(kw_only=True)
+class IntentToken:
+    """An Intent as it is written down."""
+
+    kind: Literal["intent"]
+    key: str
+    spec: str
+    mark: str | None
+    begun_at: float
+
+    def intent(self) -> Intent:
+        """Give the intent that the token was made of."""
+        return Intent(self.key, read_spec(self.spec), self.mark, self.begun_at)
+
+
+@attrs.frozen
+class Entry:
+    """What a journal has of a spec: its `job_id`, or whose turn it is to get one.
+
+    With `is_new` it was never sent, and we are to. With `held_for` (seconds) somebody else is at it. Else it is ours
+    now, and an earlier run may have sent it.
+    """
+
+    intent: Intent
+    job_id: str | None = None
+    held_for: float = 0.0
+    is_new: bool = False
+
+
+_Row = tuple[str, str | None, float, str | None, str | None, float]
+_SELECT = "SELECT spec, mark, begun_at, job_id, owner, lease_until FROM intents WHERE key = ?"
 
 
 class Journal:
-    """The intents of one batch of jobs, by the specs' content; equal specs are told apart by their order."""
+    """The intents of one batch of jobs, by the specs' content; equal specs are told apart by their order.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    `wall` gives the time of day (Unix seconds), by which all who share the file go. Every method raises FileError.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], wall: Callable[[], float], *, mounts: str | os.PathLike[str] = MOUNTS
+    ) -> None:
+        if_damaged = IF_DAMAGED.replace("PATH", os.fspath(path))
         self._database = Database(
-            path,
-            "CREATE TABLE IF NOT EXISTS intents (key TEXT PRIMARY KEY, spec TEXT NOT NULL, job_id TEXT)",
-            JOURNAL_VERSION,
+            path, SCHEMA, JOURNAL_VERSION, kind=JOURNAL_KIND, is_checked=True, if_damaged=if_damaged, mounts=mounts
         )
-        self._seen: Counter[str] = Counter()
+        self._wall = wall
+        self._owner = secrets.token_hex(8)
+        self._seen: Counter[int] = Counter()
+        self._held: dict[str, float] = {}
+        self._unsent: set[str] = set()
+        self._watched: dict[str, float] = {}
 
     def key(self, spec: JobSpec) -> str:
-        """Give the key of the next occurrence of `spec` in this run."""
-        content = hashlib.blake2b(spec_document(spec), digest_size=16).hexdigest()
-        self._seen[content] += 1
-        return f"{content}-{self._seen[content]}"
+        """Give the key of the next occurrence of `spec` in this run; a mark and a callback URL do not count."""
+        content = content_key(spec)
+        number = int(content[:16], 16)
+        self._seen[number] += 1
+        return f"{content}-{self._seen[number]}"
 
-    async def begin(self, key: str, spec: JobSpec) -> str | None:
-        """Write the intent down; gives the job's id if an earlier run has it, else None: now submit.
+    async def begin(self, key: str, spec: JobSpec, mark: str | None) -> Entry:
+        """Write the intent down as ours, unless it is there; give what is there."""
 
-        Raises OutcomeUnknown if an earlier run wrote it down and never learned what became of it.
-        """
-
-        def work(connection: sqlite3.Connection) -> tuple[str | None] | None:
+        def work(connection: sqlite3.Connection) -> Entry:
+            found = self._found(connection, key)
+            if found is not None and (found.job_id is not None or found.held_for > 0):
+                return found
             connection.execute("BEGIN IMMEDIATE")
-            row: tuple[str | None] | None = connection.execute(
-                "SELECT job_id FROM intents WHERE key = ?", (key,)
-            ).fetchone()
-            if row is None:
-                connection.execute("INSERT INTO intents (key, spec) VALUES (?, ?)", (key, spec_document(spec).decode()))
-            return row
+            found = self._found(connection, key)
+            now = self._wall()
+            if found is None:
+                connection.execute(
+                    "INSERT INTO intents (key, spec, mark, begun_at, owner, lease_until) VALUES (?, ?, ?, ?, ?, ?)",
+                    (key, spec_document(spec).decode(), mark, now, self._owner, now + LEASE),
+                )
+                self._unsent.add(key)
+                found = Entry(Intent(key, spec, mark, now), is_new=True)
+            elif found.job_id is None and found.held_for <= 0:
+                connection.execute(
+                    "UPDATE intents SET owner = ?, lease_until = ?, begun_at = ? WHERE key = ?",
+                    (self._owner, now + LEASE, found.intent.begun_at, key),
+                )
+            else:
+                return found
+            self._held[key] = now + LEASE
+            return found
 
-        row = await self._database.run(work)
-        if row is not None and row[0] is None:
-            unknown = OutcomeUnknown(
-                f"{self._database.path}: an earlier run may have submitted this job and never learned its id; it is "
-                "not submitted again",
-                call="create_job",
+        return await self._database.run(work)
+
+    def _found(self, connection: sqlite3.Connection, key: str) -> Entry | None:
+        row: _Row | None = connection.execute(_SELECT, (key,)).fetchone()
+        if row is None:
+            return None
+        document, mark, begun_at, job_id, owner, lease_until = row
+        try:
+            intent = Intent(key, read_spec(document), mark, begun_at)
+        except InvalidArgument:
+            raise self._database.damaged() from None
+        if job_id is not None or owner is None or owner == self._owner:
+            return Entry(intent, job_id)
+        now = self._wall()
+        # Nobody's lease is twice as long: the clock was set back, and its owner, if alive, has not renewed it since.
+        if now < lease_until <= now + 2 * LEASE:
+            return Entry(intent, held_for=lease_until - now)
+        # Its owner was alive when it last renewed the lease, and may have sent it until then, or a little longer.
+        return Entry(attrs.evolve(intent, begun_at=max(begun_at, lease_until - LEASE + RENEWAL)))
+
+    def sending(self, key: str) -> bool:
+        """Note, in memory, that the intent goes out now; False if our lease is over: then `again` tells whose it is."""
+        if self._wall() >= self._held.get(key, 0.0):
+            return False
+        self._unsent.discard(key)
+        return True
+
+    async def again(self, key: str) -> bool:
+        """Write down that the intent is sent once more; False if it is somebody else's by now."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            now = self._wall()
+            changed = connection.execute(
+                "UPDATE intents SET begun_at = ?, lease_until = ? WHERE key = ? AND owner = ? AND job_id IS NULL",
+                (now, now + LEASE, key, self._owner),
             )
-            unknown.intent = Intent(key, spec)
-            raise unknown
-        return row[0] if row is not None else None
+            if changed.rowcount == 1:
+                self._held[key] = now + LEASE
+            return changed.rowcount == 1
 
-    async def done(self, key: str, job_id: str) -> None:
-        """Write down the id that the cloud gave."""
-        await self._database.run(lambda c: c.execute("UPDATE intents SET job_id = ? WHERE key = ?", (job_id, key)))
+        return await self._database.run(work)
+
+    async def done(self, key: str, job_id: str) -> bool:
+        """Write down the id that the cloud gave; False if that job is another intent's."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            try:
+                connection.execute(
+                    "UPDATE intents SET job_id = ?, owner = NULL, lease_until = 0 WHERE key = ?", (job_id, key)
+                )
+            except sqlite3.IntegrityError:
+                return False
+            return True
+
+        is_ours = await self._database.run(work)
+        self._held.pop(key, None)
+        return is_ours
 
     async def undone(self, key: str) -> None:
         """Forget an intent that surely came to nothing, so that a later run tries it again."""
-        await self._database.run(lambda c: c.execute("DELETE FROM intents WHERE key = ?", (key,)))
+        await self._database.run(
+            lambda c: c.execute(
+                "DELETE FROM intents WHERE key = ? AND owner = ? AND job_id IS NULL", (key, self._owner)
+            )
+        )
+        self._held.pop(key, None)
+        self._unsent.discard(key)
+
+    async def release(self, key: str) -> None:
+        """Give an intent up whose outcome stays unknown: another run may settle it."""
+        await self._database.run(lambda c: self._released(c, [key]))
+        self._held.pop(key, None)
+
+    def _released(self, connection: sqlite3.Connection, keys: list[str]) -> None:
+        now = self._wall()
+        connection.executemany(
+            "UPDATE intents SET owner = NULL, lease_until = 0, begun_at = ? WHERE key = ? AND owner = ?",
+            [(now, key, self._owner) for key in keys],
+        )
+
+    async def keep_leases(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Renew the leases of all intents that are ours, for ever."""
+        while True:
+            await sleep(RENEWAL)
+            if not self._held:
+                continue
+            try:
+                await self._database.run(partial(self._renewed, tuple(self._held)))
+            except FileError as error:
+                log.warning("the leases of %d intents were not renewed: %s", len(self._held), error)
+
+    def _renewed(self, keys: tuple[str, ...], connection: sqlite3.Connection) -> None:
+        until = self._wall() + LEASE
+        statement = "UPDATE intents SET lease_until = ? WHERE key = ? AND owner = ? AND job_id IS NULL"
+        for key in keys:
+            if connection.execute(statement, (until, key, self._owner)).rowcount == 1 and key in self._held:
+                self._held[key] = until
+
+    # Watching the jobs
+
+    async def claim_watch(self, job_id: str) -> bool:
+        """Tell whether we are the one to look at the job now: for `WATCH_LEASE` seconds nobody else is."""
+        return job_id in await self.claim_watches((job_id,))
+
+    async def claim_watches(self, job_ids: Collection[str]) -> set[str]:
+        """Give the jobs, of these, that we are the one to look at now; see `claim_watch`."""
+        now = self._wall()
+        ours = {job_id for job_id in job_ids if now < self._watched.get(job_id, 0.0) - WATCH_LEASE / 2}
+        asked = [job_id for job_id in job_ids if job_id not in ours]
+
+        def work(connection: sqlite3.Connection) -> set[str]:
+            claimed = set()
+            for job_id in asked:
+                changed = connection.execute(
+                    "UPDATE intents SET watcher = ?, watch_until = ? WHERE job_id = ?"
+                    " AND (watcher IS NULL OR watcher = ? OR watch_until <= ? OR watch_until > ?)",
+                    (self._owner, now + WATCH_LEASE, job_id, self._owner, now, now + 2 * WATCH_LEASE),
+                )
+                if changed.rowcount == 1:
+                    claimed.add(job_id)
+            return claimed
+
+        if asked:
+            claimed = await self._database.run(work)
+            for job_id in asked:
+                if job_id in claimed:
+                    self._watched[job_id] = now + WATCH_LEASE
+                else:
+                    self._watched.pop(job_id, None)
+            ours |= claimed
+        return ours
+
+    async def release_watch(self, job_id: str) -> None:
+        """Let somebody else look at the job."""
+        if self._watched.pop(job_id, None) is not None:
+            await self._database.run(
+                lambda c: c.execute(
+                    "UPDATE intents SET watcher = NULL, watch_until = 0 WHERE job_id = ? AND watcher = ?",
+                    (job_id, self._owner),
+                )
+            )
+
+    async def note(self, job_id: str, look: JobInfo) -> None:
+        """Write down what a look has shown, for those who do not look themselves; never the model's signed URL."""
+        seen_at = look.observed_at.timestamp() if look.observed_at is not None else self._wall()
+        await self._database.run(
+            lambda c: c.execute(
+                "UPDATE intents SET status = ?, status_at = ? WHERE job_id = ?", (look.status.value, seen_at, job_id)
+            )
+        )
+
+    async def noted(self, job_id: str) -> JobInfo | None:
+        """Give what was written down last of the job, without a URL; None if nothing was."""
+        row: tuple[str | None, float] | None = await self._database.run(
+            lambda c: c.execute("SELECT status, status_at FROM intents WHERE job_id = ?", (job_id,)).fetchone()
+        )
+        if row is None or row[0] is None:
+            return None
+        return JobInfo(JobStatus(row[0]), observed_at=datetime.fromtimestamp(row[1], UTC))
 
     async def aclose(self) -> None:
-        """Close the file."""
-        await self._database.aclose()
+        """Give all leases up, forget what was never sent, and close the file.
+
+        A file that takes no writing any more is only told of in the log: the leases run out by themselves.
+        """
+        unsent, rest = [(key, self._owner) for key in self._unsent], list(self._held.keys() - self._unsent)
+        watched = [(self._owner, job_id) for job_id in self._watched]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM intents WHERE key = ? AND owner = ? AND job_id IS NULL", unsent)
+            self._released(connection, rest)
+            connection.executemany(
+                "UPDATE intents SET watcher = NULL, watch_until = 0 WHERE watcher = ? AND job_id = ?", watched
+            )
+
+        try:
+            if unsent or rest or watched:
+                await self._database.run(work)
+                self._unsent.clear()
+                self._held.clear()
+                self._watched.clear()
+        except FileError as error:
+            log.warning("the journal was closed without giving its leases up: %s", error)
+        finally:
+            await self._database.aclose()
+
+
+def content_key(spec: JobSpec) -> str:
+    """Give what equal specs share: a digest of all but the mark and the callback URL, which may be new in each run."""
+    return hashlib.blake2b(spec_document(attrs.evolve(spec, callback_url=None, mark=None)), digest_size=16).hexdigest()
 
 
 def spec_document(spec: JobSpec) -> bytes:
@@ -151,57 +351,10 @@ def spec_document(spec: JobSpec) -> bytes:
     return msgspec.json.encode({**document, "env": dict(spec.env)}, order="deterministic")
 
 
-KINDS: dict[str, type[Any]] = {"prediction": Prediction, "extraction": Extraction, "summary": Summary}
-
-
-class Checkpoint:
-    """The results of one stream of samples, by position; another input than last time is refused."""
-
-    def __init__(self, path: str | os.PathLike[str], task_id: str) -> None:
-        self._database = Database(
-            path,
-            "CREATE TABLE IF NOT EXISTS results (position INTEGER PRIMARY KEY, task_id TEXT NOT NULL,"
-            " sample BLOB NOT NULL, kind TEXT NOT NULL, result TEXT NOT NULL)",
-            CHECKPOINT_VERSION,
-        )
-        self._task_id = task_id
-
-    async def known(self, start: int, rows: Sequence[Any]) -> dict[int, Result]:
-        """Give the results that earlier runs got for `rows`, by their index in it; `start` is the first's position.
-
-        Raises InvalidArgument if a position holds another sample, or another task's result.
-        """
-        found = await self._database.run(
-            lambda c: c.execute(
-                "SELECT position, task_id, sample, kind, result FROM results WHERE position >= ? AND position < ?",
-                (start, start + len(rows)),
-            ).fetchall()
-        )
-        results: dict[int, Result] = {}
-        for position, task_id, sample, kind, result in found:
-            if task_id != self._task_id or sample != _sample_key(rows[position - start]):
-                raise InvalidArgument(
-                    "checkpoint",
-                    f"{self._database.path} holds results of another task or other samples (from sample {position})",
-                    "give the input of the first run, or another file",
-                )
-            results[position - start] = msgspec.json.decode(result, type=KINDS[kind])
-        return results
-
-    async def keep(self, start: int, rows: Sequence[Any], results: dict[int, Result]) -> None:
-        """Write down results, by their index in `rows`."""
-        lines = [
-            (start + i, self._task_id, _sample_key(rows[i]), type(r).__name__.lower(), msgspec.json.encode(r).decode())
-            for i, r in results.items()
-        ]
-        await self._database.run(
-            lambda c: c.executemany("INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)", lines)
-        )
-
-    async def aclose(self) -> None:
-        """Close the file."""
-        await self._database.aclose()
-
-
-def _sample_key(sample: object) -> bytes:
-    return hashlib.blake2b(repr(sample).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def read_spec(document: str) -> JobSpec:
+    """Give the spec that `spec_document` was made of; raises InvalidArgument."""
+    try:
+        fields: dict[str, Any] = msgspec.json.decode(document, type=dict[str, Any])
+        return JobSpec(**fields)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise InvalidArgument("intent", "holds no spec", "pass it as it was written down") from error

@@ -10,11 +10,11 @@ from typing import Any
 
 import attrs
 
+from gts_async._checkpoint import Checkpoint
 from gts_async._errors import InvalidArgument, InvalidData, ServerFailed
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
 from gts_async._flow.fanout import FanOut, Outcome, pulled
-from gts_async._journal import Checkpoint
 from gts_async.gts import samples as rules
 from gts_async.gts.values import Result, TaskType
 

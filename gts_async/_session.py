@@ -13,20 +13,27 @@ from typing import Any, NoReturn, Self, TypeVar
 import attrs
 import msgspec
 
+from gts_async._batch import Batch
+from gts_async._cloud import Cloud
 from gts_async._engine import Engine
 from gts_async._errors import (
     InvalidArgument,
     MisuseError,
     NotFound,
     WorkError,
+    WrongType,
 )
 from gts_async._flow.clock import Clock, SystemClock
-from gts_async._flow.fanout import FanOut
+from gts_async._flow.course import Setting
+from gts_async._flow.exits import OnExit
+from gts_async._flow.experience import Experience
+from gts_async._flow.fanout import FanOut, Outcome
 from gts_async._flow.hub import Hub
-from gts_async._flow.many import as_finished, wait_all
+from gts_async._flow.many import AsFinished, wait_all, wait_any
 from gts_async._flow.schedule import CLOUD_BOUNDS, ENGINE_BOUNDS, Schedule
 from gts_async._flow.shield import finished
-from gts_async._job import Cloud, Job, JobToken
+from gts_async._job import Job, JobToken
+from gts_async._journal import Intent
 from gts_async._net.client import USER_AGENT, Client, Transport
 from gts_async._net.config import Limits, Timeouts
 from gts_async._net.events import Hook
@@ -35,7 +42,8 @@ from gts_async._net.lines import Lines
 from gts_async._net.retry import RetryBudget, RetryPolicy
 from gts_async._net.secret import AskForToken, Credential
 from gts_async._net.settings import Settings
-from gts_async._submission import check_spec, submit, submit_many
+from gts_async._reconciling import read_intent, reconciled_run, reconciled_task
+from gts_async._submission import Submission, check_spec
 from gts_async._task import RunToken, Task, TrainingRun
 from gts_async.gts import calls as gts_calls
 from gts_async.gts.values import TaskInfo, TaskType, check_name, check_pipeline
@@ -106,7 +114,7 @@ class AsyncSession:
         self._transport = transport
         self._http_client = http_client
         self._clock: Clock = clock or SystemClock()
-        self._hub = Hub(self._limits.max_looks_per_second)
+        self._hub = Hub(self._clock, self._limits.max_looks_per_second)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
         self._lines = Lines(
@@ -130,18 +138,28 @@ class AsyncSession:
             "guard": self._check_usable,
             "user_agent": USER_AGENT,
         }
-        watching: dict[str, Any] = {"clock": self._clock, "hub": self._hub, "on_event": on_event, "chance": chance}
-        schedule = schedule or Schedule()
+        schedule, experience = schedule or Schedule(), Experience()
+
+        def setting(bounds: tuple[float, float]) -> Setting:
+            return Setting(
+                clock=self._clock,
+                schedule=schedule.within(bounds),
+                experience=experience,
+                on_event=on_event,
+                chance=chance,
+            )
+
         self._engine = Engine(
-            exchange=Exchange(self._lines.engine, **shared), schedule=schedule.within(ENGINE_BOUNDS), **watching
+            exchange=Exchange(self._lines.engine, **shared), hub=self._hub, setting=setting(ENGINE_BOUNDS)
         )
         self._cloud = Cloud(
             exchange=Exchange(self._lines.cloud, **shared),
-            schedule=schedule.within(CLOUD_BOUNDS),
+            hub=self._hub,
+            setting=setting(CLOUD_BOUNDS),
             settings=self._settings,
             store=self._lines.store,
-            **watching,
         )
+        self._submission = Submission(self._cloud)
 
     async def __aenter__(self) -> Self:
         await self._lines.open()
@@ -155,11 +173,14 @@ class AsyncSession:
     async def aclose(self) -> None:
         """Close all connections, within 5 s; whoever waits gets MisuseError. Closing twice is fine."""
         self._is_closed = True
-        self._hub.ring_all()
+        self._hub.close()
         if self._loop is asyncio.get_running_loop():
             self._engine.exchange.end_waits()
             self._cloud.exchange.end_waits()
-        await finished(self._lines.aclose())
+        try:
+            await finished(self._cloud.close_journals())
+        finally:
+            await finished(self._lines.aclose())
 
     @property
     def _client(self) -> Client | None:
@@ -226,16 +247,19 @@ class AsyncSession:
 
     # Jobs of the SXWL cloud
 
-    async def submit(self, spec: JobSpec, *, timeout: float | None = None) -> Job:
+    async def submit(self, spec: JobSpec, *, timeout: float | None = None, on_exit: OnExit = "detach") -> Job:
         """Submit a job and give its handle.
 
-        It is sent again only if it surely did not arrive. Raises OutcomeUnknown if its answer was lost (`intent` holds
-        the spec), QuotaExceeded, InvalidData, Unauthorized. Warns of what the cloud would silently do with the spec.
+        It is sent again only if it surely did not arrive. If its answer is lost, it is looked for in the listing, by a
+        mark that travels with it, for up to 3 s; OutcomeUnknown says that it was not found, and `reconcile` takes its
+        `intent`. Raises QuotaExceeded, InvalidData, Unauthorized. `timeout` (seconds) bounds the create, and then the
+        looks. A caller that is cancelled waits up to 10 s for a request in flight; a job that came of it goes on and is
+        told in the log, or is stopped with `on_exit="stop"`. Warns of what the cloud would silently do with the spec.
         """
         check_spec(spec)
         for text in spec.warnings(self._cloud.dialect.name):
             warnings.warn(text, UserWarning, stacklevel=2)
-        return await submit(self._cloud, spec, timeout=timeout)
+        return await self._submission.submit(spec, timeout=timeout, on_exit=on_exit)
 
     def submit_many(
         self,
@@ -247,11 +271,33 @@ class AsyncSession:
     ) -> FanOut[JobSpec, JobSpec, Job]:
         """Give ``async with … as outcomes: async for outcome in outcomes``, in completion order.
 
-        Specs are pulled as they are needed; one that is refused fails alone, but Unauthorized ends the batch. With
-        `journal` (a file's path) every intent is on disk before it is sent: a run that was killed goes on where it was,
-        and what may have been submitted is never submitted again.
+        Specs are pulled as they are needed; one that is refused fails alone, but Unauthorized ends the batch. A job
+        whose answer was lost is found by its mark; one that is in no listing 30 s later surely did not arrive and is
+        sent again, while the others go on. What stays unknown is an OutcomeUnknown with its `intent`. With `journal` (a
+        file's path) every intent is on disk before it is sent: a run that was killed goes on where it was, several
+        processes may share the file, and no job is submitted twice.
         """
-        return submit_many(self._cloud, specs, max_at_once=max_at_once, max_per_second=max_per_second, journal=journal)
+        batch = Batch(self._submission, specs, max_at_once=max_at_once, max_per_second=max_per_second, journal=journal)
+        return batch.fan_out
+
+    async def reconcile(self, intent: Intent | str) -> Job | Task | TrainingRun | None:
+        """Give what became of a create whose outcome was unknown; None if it surely did not arrive.
+
+        Takes the `intent` of an OutcomeUnknown, of this or another process: a job's (or its ``token()``), the name of a
+        `create_task`, the token of a `train`. Waits until it can be said, for a job up to 30 s after it was sent, for a
+        training until it has begun or its time to begin is over. Raises OutcomeUnknown for a job without a mark, and
+        what the calls raise.
+        """
+        if isinstance(intent, str):
+            known = read_intent(intent)
+            if isinstance(known, str):
+                return await reconciled_task(self.task(known))
+            if isinstance(known, RunToken):
+                return await reconciled_run(known.run(self._engine))
+            intent = known
+        if not isinstance(intent, Intent):
+            raise WrongType("intent", f"must be what OutcomeUnknown.intent holds, not {type(intent).__name__}")
+        return await self._submission.reconcile(intent)
 
     def job(self, job_id: str) -> Job:
         """Give the handle of a job, without any I/O.
@@ -271,19 +317,18 @@ class AsyncSession:
 
     def ring(self, key: str) -> None:
         """Wake the watch of the job with this id or `callback_url`: there may be news. It looks at once."""
-        self._hub.bell(key).ring()
+        self._hub.ring(key)
 
     # Many at once
 
-    def as_finished(
-        self, handles: Iterable[Handle], *, deadline: float | None = None
-    ) -> FanOut[Handle, Handle, TaskInfo | JobInfo]:
+    def as_finished(self, handles: Iterable[Handle], *, deadline: float | None = None) -> AsFinished[Handle]:
         """Give ``async with … as outcomes: async for outcome in outcomes``: handles as each is settled.
 
         An outcome's value is the final look; work that did not end well has its WorkError as `error` (with the look in
-        `.last_look`). `deadline` in seconds, for all together.
+        `.last_look`). `deadline` in seconds, from entering, for all together. However many they are, it takes a few
+        tasks only; leaving the block leaves the work alone.
         """
-        return as_finished(handles, self._clock, deadline=deadline)
+        return AsFinished(handles, deadline=deadline)
 
     async def wait_all(
         self, handles: Iterable[Handle], *, deadline: float | None = None
@@ -293,7 +338,16 @@ class AsyncSession:
         Work that failed or was stopped has a final look as well; for work that was lost, stalled or not settled within
         `deadline` seconds the error itself stands in its place.
         """
-        return await wait_all(handles, self._clock, deadline=deadline)
+        return await wait_all(handles, deadline=deadline)
+
+    async def wait_any(
+        self, handles: Iterable[Handle], *, deadline: float | None = None
+    ) -> Outcome[Handle, TaskInfo | JobInfo]:
+        """Give the outcome of the first that is settled, well or not, as `as_finished` does; the others go on.
+
+        Without one within `deadline` seconds, its error is DeadlineExceeded. Raises InvalidArgument for no handles.
+        """
+        return await wait_any(handles, deadline=deadline)
 
     def resume(self, token: str) -> TrainingRun | Job:
         """Give the run or job that `token()` was asked of, in this or another process; no I/O."""

@@ -1,22 +1,34 @@
-"""Submission: how jobs are submitted, one or many, so that none is ever submitted twice.
+"""Submission: how a session submits a job, so that it is never submitted twice and never lost.
 
-What a job is asked to be is in ``sxwl/values.py``; what is kept on disk in ``_journal.py``.
+Many at once, and what is kept on disk of them, is in `_batch`; how a lost answer is settled in `_settling`.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterable, Iterable
-from os import PathLike
+import secrets
 
-from gts_async._errors import GtsAsyncError, OutcomeUnknown, Unauthorized, WrongType
-from gts_async._flow.fanout import FanOut, Outcome
+import attrs
+
+from gts_async._cloud import Cloud
+from gts_async._errors import GtsAsyncError, InvalidArgument, OutcomeUnknown, WrongType
+from gts_async._flow.exits import STOP_TIME, OnExit
 from gts_async._flow.shield import finished
-from gts_async._job import Cloud, Job
-from gts_async._journal import Intent, Journal
+from gts_async._job import Job
+from gts_async._journal import Intent
+from gts_async._net.events import Event, tell
+from gts_async._settling import Search, Settler, may_pass
 from gts_async.sxwl import calls
+from gts_async.sxwl.marks import called_url, is_ours, marked, new_mark
 from gts_async.sxwl.values import JobSpec
 
 GRACE = 10.0
 """Seconds that a submission in flight may take to its end after its caller was cancelled."""
+
+LOOKS = (0.0, 0.5, 1.0, 1.4)
+"""Seconds before each look for the job of a lost answer, while the caller waits."""
+
+LOOKING = 3.0
+"""Seconds that these looks may take together."""
 
 log = logging.getLogger("gts_async")
 
@@ -27,84 +39,144 @@ def check_spec(spec: object) -> None:
         raise WrongType("spec", f"must be a JobSpec, not {type(spec).__name__}", "JobSpec(gpu_type=…, image_path=…)")
 
 
-async def submit(cloud: Cloud, spec: JobSpec, *, timeout: float | None = None) -> Job:
-    """Submit a job; OutcomeUnknown carries the intent.
+class Submission:
+    """One per session: sends the creates, and settles those whose answer was lost."""
 
-    A request in flight is finished although the caller is cancelled, for at most `GRACE` seconds: cut, nobody would
-    know what became of it. The job that came of it is then told in the log, and goes on.
-    """
-    return await finished(_submit(cloud, spec, timeout=timeout), grace=GRACE, unclaimed=_log_unclaimed)
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.settler = Settler(cloud.exchange, cloud.clock, lambda: cloud.dialect)
+        self._given: set[str] = set()
 
+    def intent(self, spec: JobSpec, key: str = "") -> Intent:
+        """Give the intent to submit `spec`, with a mark that travels with the job where there is room for one.
 
-def _log_unclaimed(job: Job) -> None:
-    log.warning("the submission was cancelled when the cloud had taken the job already: %s goes on", job.id)
+        A mark of the user's own is kept, but tells nothing once it was used before.
+        """
+        dialect = self.cloud.dialect
+        sent = marked(dialect, spec, new_mark(secrets.token_bytes(8)))
+        mark = sent.mark if calls.mark_of(dialect, sent) is not None else None
+        if mark is not None and not is_ours(mark):
+            if mark in self._given:
+                self.settler.shared.add(mark)
+                mark = None
+            else:
+                self._given.add(mark)
+        return Intent(key, sent, mark, self.wall())
 
+    def wall(self) -> float:
+        """Give the time of day in Unix seconds."""
+        return self.cloud.clock.wall().timestamp()
 
-async def _submit(cloud: Cloud, spec: JobSpec, *, timeout: float | None = None, key: str = "") -> Job:
-    try:
-        job_id = await cloud.exchange.send(calls.create_job(cloud.dialect, spec), timeout=timeout)
-    except OutcomeUnknown as error:
-        error.intent = Intent(key, spec)
-        raise
-    if spec.callback_url is not None:
-        cloud.hub.join(spec.callback_url, job_id)
-    return Job(job_id, is_known=True, cloud=cloud)
+    async def submit(self, spec: JobSpec, *, timeout: float | None = None, on_exit: OnExit = "detach") -> Job:
+        """Submit a job; see ``session.submit``.
 
-
-def submit_many(
-    cloud: Cloud,
-    specs: Iterable[JobSpec] | AsyncIterable[JobSpec],
-    *,
-    max_at_once: int,
-    max_per_second: float | None,
-    journal: str | PathLike[str] | None,
-) -> FanOut[JobSpec, JobSpec, Job]:
-    """Give the fan-out behind ``session.submit_many``."""
-    book = Journal(journal) if journal is not None else None
-    warned: set[str] = set()
-
-    async def work(spec: JobSpec) -> list[Outcome[JobSpec, Job]]:
+        A request in flight is finished although the caller is cancelled, for at most `GRACE` seconds: cut, nobody
+        would know what became of it. What becomes of a job that came of it then says `on_exit`.
+        """
+        check_spec(spec)
+        if on_exit not in ("detach", "stop"):
+            raise InvalidArgument("on_exit", f"there is no {on_exit!r}", "use 'detach' or 'stop'")
+        unclaimed: list[Job] = []
         try:
-            check_spec(spec)
-            for text in {*spec.warnings(cloud.dialect.name)} - warned:
-                warned.add(text)
-                log.warning("submit_many: %s", text)
-            job = await submit(cloud, spec) if book is None else await _submit_once(cloud, spec, book)
-        except Unauthorized:
-            # The next spec would meet it too: the whole batch ends.
+            return await finished(self._submitted(spec, timeout), grace=GRACE, unclaimed=unclaimed.append)
+        except asyncio.CancelledError:
+            for job in unclaimed:
+                await _leave(job, on_exit)
             raise
-        except GtsAsyncError as error:
-            return [Outcome(spec, error=error)]
-        return [Outcome(spec, job)]
 
-    return FanOut(
-        work,
-        specs,
-        max_at_once=max_at_once,
-        max_per_second=max_per_second,
-        clock=cloud.clock,
-        closing=book.aclose if book is not None else None,
-    )
+    async def _submitted(self, spec: JobSpec, timeout: float | None) -> Job:
+        since = self.cloud.clock.now()
+        try:
+            return await self.send(self.intent(spec), timeout=timeout)
+        except OutcomeUnknown as unknown:
+            search = self.settler.search(unknown.intent, since=since)
+            within = LOOKING if timeout is None else min(LOOKING, timeout)
+            if search is None or not await self._found_soon(search, within):
+                raise
+            return self.found(search)
+
+    async def send(self, intent: Intent, *, timeout: float | None = None) -> Job:
+        """Send the create and give its job; OutcomeUnknown carries the intent."""
+        cloud = self.cloud
+        try:
+            job_id = await cloud.exchange.send(calls.create_job(cloud.dialect, intent.spec), timeout=timeout)
+        except OutcomeUnknown as error:
+            error.intent = attrs.evolve(intent, begun_at=self.wall())
+            tell(
+                cloud.setting.on_event,
+                Event(kind="unknown outcome", subject="create_job", detail=intent.mark or "unmarked"),
+            )
+            raise
+        except asyncio.CancelledError:
+            log.warning("a submission was cut before its end; its job, if there is one, is marked %s", intent.mark)
+            raise
+        self.settler.learn(job_id, intent.spec)
+        return self.job(job_id, intent.spec, since=cloud.clock.now())
+
+    async def _found_soon(self, search: Search, within: float) -> bool:
+        """Look for the job a few times; False if it was not there, or nothing can be learned of it now."""
+        clock = self.cloud.clock
+        try:
+            async with clock.timeout(within):
+                for pause in LOOKS:
+                    await clock.sleep(pause)
+                    try:
+                        await self.settler.look(search)
+                    except Exception as error:
+                        # Whatever it is, it must not take the place of the OutcomeUnknown that holds the intent.
+                        if not (isinstance(error, GtsAsyncError) and may_pass(error)):
+                            log.info("the job of a lost answer cannot be looked for: %s", error)
+                            return False
+                    if search.job_id is not None:
+                        return True
+        except TimeoutError:
+            pass
+        return False
+
+    def found(self, search: Search) -> Job:
+        """Give the job that a search has found."""
+        assert search.job_id is not None  # noqa: S101 - the caller has looked
+        tell(self.cloud.setting.on_event, Event(kind="settled", subject=search.job_id, detail=search.intent.mark or ""))
+        log.info("%s: its answer was lost, and it was found by its mark %s", search.job_id, search.intent.mark)
+        self.settler.learn(search.job_id, search.intent.spec)
+        return self.job(search.job_id, search.intent.spec)
+
+    def job(self, job_id: str, spec: JobSpec, *, since: float | None = None) -> Job:
+        """Give the handle of a job that was made from `spec`; `since` is when, by the clock."""
+        url = called_url(spec)
+        if url is not None:
+            self.cloud.hub.join(url, job_id)
+        kind = spec.job_type, spec.image_path, spec.gpu_type, spec.gpu_number
+        return Job(job_id, is_known=True, cloud=self.cloud, kind=kind, since=since)
+
+    async def reconcile(self, intent: Intent) -> Job | None:
+        """Give the job of an intent whose outcome was unknown; None if it surely did not arrive.
+
+        Raises OutcomeUnknown for one that nothing tells from others, and what the listing raises.
+        """
+        search = self.settler.search(intent)
+        if search is None:
+            unknown = OutcomeUnknown(
+                "nothing tells this job from others: look at list_jobs yourself", call="create_job"
+            )
+            unknown.intent = intent
+            raise unknown
+        await self.settler.look(search)
+        while not search.is_over:
+            await self.cloud.clock.sleep(max(0.0, search.due - self.cloud.clock.now()))
+            await self.settler.look(search)
+        return self.found(search) if search.job_id is not None else None
 
 
-async def _submit_once(cloud: Cloud, spec: JobSpec, book: Journal) -> Job:
-    """Submit unless the journal has it already; the intent stays there only if it may have been carried out."""
-    key = book.key(spec)
-    job_id = await book.begin(key, spec)
-    if job_id is not None:
-        return Job(job_id, is_known=True, cloud=cloud)
-    # Finished although the caller is cancelled: an id that the cloud gave must get into the journal.
-    return await finished(_submit_and_note(cloud, spec, book, key), grace=GRACE)
-
-
-async def _submit_and_note(cloud: Cloud, spec: JobSpec, book: Journal, key: str) -> Job:
+async def _leave(job: Job, on_exit: OnExit) -> None:
+    """Do what `on_exit` says with a job that nobody gets, and tell it in the log."""
+    what = "the submission was cancelled when the cloud had taken the job already"
+    if on_exit == "detach":
+        log.warning("%s: %s goes on", what, job.id)
+        return
     try:
-        job = await _submit(cloud, spec, key=key)
-    except OutcomeUnknown:
-        raise
-    except GtsAsyncError:
-        # Refused, or never sent: a later run may try it again.
-        await book.undone(key)
-        raise
-    await book.done(key, job.id)
-    return job
+        await finished(job.stop(), within=STOP_TIME)
+    except (GtsAsyncError, TimeoutError) as failure:
+        log.warning("%s: %s was not stopped: %s", what, job.id, failure)
+    else:
+        log.warning("%s: %s was stopped", what, job.id)

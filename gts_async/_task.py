@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import attrs
 import msgspec
@@ -17,13 +17,12 @@ from gts_async._errors import (
     OutcomeUnknown,
     ServerFailed,
     UploadRejected,
-    WorkFailed,
-    WorkStopped,
 )
 from gts_async._files.preflight import preflight
 from gts_async._files.progress import OnProgress, Progress
 from gts_async._files.upload import MultipartStream, open_multipart
 from gts_async._flow.exits import OnExit, settled
+from gts_async._flow.transition import Transition
 from gts_async._flow.watch import Watch
 from gts_async._inference import InferenceSession
 from gts_async._predicting import MAX_BATCH
@@ -129,7 +128,7 @@ class Task:
         before = await self._engine.before(self.id)
         clock = self._engine.clock
         progress = RunProgress(before, engine_type=self.engine_type, started_at=clock.now())
-        run = TrainingRun(self, progress, clock.wall())
+        run = TrainingRun(self, progress, clock.wall(), since=progress.started_at)
         try:
             await self._engine.exchange.send(calls.start_training(self.id, options), timeout=timeout)
         except OutcomeUnknown as error:
@@ -164,7 +163,8 @@ class Task:
         training watch the run that `train` gives. Seconds; raises NotFound, WorkLost, WorkStalled, DeadlineExceeded.
         """
         progress = RunProgress(None, engine_type=self.engine_type, started_at=self._engine.clock.now())
-        return self._engine.watch(self, self._look, progress, deadline=deadline, stalled_after=stalled_after)
+        course = self._engine.course(self.id, progress)
+        return self._engine.watch(self, course, deadline=deadline, stalled_after=stalled_after)
 
     async def wait(
         self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
@@ -175,11 +175,7 @@ class Task:
         before it.
         """
         watch = self.watch(deadline=deadline, stalled_after=stalled_after)
-        return _judged(await settled(watch, self.stop, on_exit), watch)
-
-    async def _look(self) -> TaskInfo:
-        # One try: the watch itself looks again, and it must see every 500.
-        return await self._engine.exchange.send(calls.task_status(self.id), max_attempts=1)
+        return await settled(watch, self.stop, on_exit)
 
     def serve(
         self,
@@ -207,15 +203,32 @@ class TrainingRun:
     ``gts/progress.py``). All watches of one run share what has been learned.
     """
 
-    def __init__(self, task: Task, progress: RunProgress, started_at: datetime) -> None:
+    def __init__(self, task: Task, progress: RunProgress, started_at: datetime, *, since: float | None = None) -> None:
         self.task = task
         self.started_at = started_at
         self._progress = progress
+        kind = (task.task_type, task.engine_type) if task.task_type is not None else None
+        self._course = task._engine.course(task.id, progress, kind=kind, since=since)
 
     @property
     def id(self) -> str:
         """The task's id."""
         return self.task.id
+
+    @property
+    def history(self) -> tuple[Transition[TaskInfo], ...]:
+        """Every change that watches and waits of this run have seen."""
+        return self._course.history
+
+    @property
+    def durations(self) -> dict[TaskStatus, float]:
+        """Seconds in each status that watches of this run have seen; the present one's are until now."""
+        return cast("dict[TaskStatus, float]", self._course.durations)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until a good end, as trainings of the same types took in this session; None if none has ended."""
+        return self._course.eta
 
     def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[TaskInfo]:
         """Give the transitions of this run until it is settled; a settled run gives its final one at once.
@@ -224,7 +237,7 @@ class TrainingRun:
         up), DeadlineExceeded and Unauthorized; the training goes on whatever happens to the watch.
         """
         engine = self.task._engine
-        return engine.watch(self, self.task._look, self._progress, deadline=deadline, stalled_after=stalled_after)
+        return engine.watch(self, self._course, deadline=deadline, stalled_after=stalled_after)
 
     async def wait(
         self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
@@ -234,7 +247,7 @@ class TrainingRun:
         `on_exit="stop"` stops the training if the wait ends before it, by a deadline or by cancellation.
         """
         watch = self.watch(deadline=deadline, stalled_after=stalled_after)
-        return _judged(await settled(watch, self.stop, on_exit), watch)
+        return await settled(watch, self.stop, on_exit)
 
     def __await__(self) -> Generator[Any, None, TaskInfo]:
         return self.wait().__await__()
@@ -289,13 +302,3 @@ class RunToken:
             has_begun=self.has_begun,
         )
         return TrainingRun(task, progress, self.started_at)
-
-
-def _judged(final: TaskInfo, watch: Watch[TaskInfo]) -> TaskInfo:
-    """Give the final look of work that ended well; raise WorkFailed or WorkStopped for the others."""
-    details: dict[str, Any] = {"handle": watch.handle, "last_look": final, "history": watch.history}
-    if final.status is TaskStatus.FAILED:
-        raise WorkFailed(f"{watch.handle!r}: the training failed; the engine's train.log has the reason", **details)
-    if final.status is TaskStatus.STOPPED:
-        raise WorkStopped(f"{watch.handle!r}: the training was stopped", **details)
-    return final

@@ -180,8 +180,8 @@ class Scene:
         return [attrs.evolve(await self.make_spec(), env={"SEED": str(seed)}) for seed in range(3)]
 
     async def make_lost_answer(self) -> None:
-        """Let the answer to the next submit be lost."""
-        self.request.getfixturevalue("gts_faults").append(faults.cut("/userJob"))
+        """Let the next submit be lost on its way, so that nobody knows whether it arrived."""
+        self.request.getfixturevalue("gts_faults").append(faults.cut("/userJob", is_after=False))
 
 
 @pytest.fixture

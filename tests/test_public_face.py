@@ -118,7 +118,7 @@ QUESTIONS = {
     "What is status 4?": ("what a code or status means", "STOPPED = 4"),
     "How long is the third retry's wait?": ("what is tried again", "min(maximum, initial · 2ⁿ⁻¹)"),
     "Is a lost answer to create tried again?": ("what is tried again", "any other (create, train)   again"),
-    "What happens to a running watch when I drop it?": ("how often we look", "dropping it leaves nothing"),
+    "What happens to a running watch when I drop it?": ("what looks become", "dropping it leaves nothing"),
     "Where is the token put?": ("timeouts, URLs, settings, tokens", "``Authorization``"),
     "Why did the wait not end at the first success?": ("when work counts as finished", "is believed until the run"),
     "Which error is a wrong argument?": ("an error and when it is raised", "InvalidArgument           also ValueError"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -13,6 +13,14 @@ BLOCKED = 0.1
 
 REPRIEVE = 0.05
 """Seconds that a block gets then, to take what has arrived meanwhile."""
+
+
+class Alarm(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> object:
+        """Call it off."""
+        ...
 
 
 class Clock(Protocol):
@@ -34,13 +42,15 @@ class Clock(Protocol):
         """Bound a block: it raises TimeoutError when it lasts longer; None is no bound."""
         ...
 
+    def call_later(self, seconds: float, action: Callable[[], object]) -> Alarm:
+        """Call `action` on the running loop after that long."""
+        ...
+
 
 class SystemClock:
     """The machine's own time. A jump of the wall clock changes no wait."""
 
-    def now(self) -> float:
-        """Give `time.monotonic()`."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
 
     def wall(self) -> datetime:
         """Give the time of day, UTC."""
@@ -57,6 +67,10 @@ class SystemClock:
         have arrived long ago, and the loop has had no time to hand it over.
         """
         return asyncio.timeout(None) if seconds is None else _Bound(seconds)
+
+    def call_later(self, seconds: float, action: Callable[[], object]) -> Alarm:
+        """Call `action` after that long, as the loop does."""
+        return asyncio.get_running_loop().call_later(seconds, action)
 
 
 class _Bound:

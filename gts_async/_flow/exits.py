@@ -5,10 +5,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar
 
-from gts_async._errors import GtsAsyncError, InvalidArgument
+from gts_async._errors import GtsAsyncError, InvalidArgument, WorkError
 from gts_async._flow.shield import finished
 from gts_async._flow.spans import wait_span
-from gts_async._flow.watch import Look, Watch
+from gts_async._flow.transition import Look
+from gts_async._flow.watch import RESUME, Watch
 
 L = TypeVar("L", bound=Look)
 
@@ -21,7 +22,7 @@ log = logging.getLogger("gts_async")
 
 
 async def settled(watch: Watch[L], stop: Callable[[], Coroutine[Any, Any, None]], on_exit: OnExit) -> L:
-    """Give the watch's final look.
+    """Give the watch's final look if it is a good end; raises WorkFailed or WorkStopped if not.
 
     If the wait ends in another way (deadline, cancellation, stall), the work goes on; with `on_exit="stop"` it is
     stopped first, in at most `STOP_TIME` seconds, even if the caller is cancelled. A failure of that is added to the
@@ -31,7 +32,7 @@ async def settled(watch: Watch[L], stop: Callable[[], Coroutine[Any, Any, None]]
         raise InvalidArgument("on_exit", f"there is no {on_exit!r}", "use 'detach' or 'stop'")
     try:
         with wait_span(watch):
-            return await watch.settled()
+            final = await watch.settled()
     except (Exception, asyncio.CancelledError) as error:
         if on_exit == "stop":
             try:
@@ -40,4 +41,8 @@ async def settled(watch: Watch[L], stop: Callable[[], Coroutine[Any, Any, None]]
                 why = str(failure) or f"not within {STOP_TIME:g} s"
                 error.add_note(f"and it was not stopped: {why}")
                 log.warning("%r: not stopped on the way out: %s", watch.handle, why)
+            else:
+                if isinstance(error, WorkError):
+                    error.args = (str(error).replace(RESUME, "the work was stopped, as asked for"),)
         raise
+    return watch.judged(final)

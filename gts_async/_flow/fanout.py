@@ -6,9 +6,10 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count, takewhile
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, Union, cast
 
 import anyio
 import anyio.abc
@@ -24,6 +25,9 @@ Part = TypeVar("Part")
 
 CLOSING_TIME = 10.0
 """Seconds that `closing` may take."""
+
+MAX_PUT_OFF = 1000
+"""Parts that may wait for their time at once; while there are as many, no further one is begun."""
 
 
 @attrs.frozen
@@ -47,19 +51,32 @@ class Outcome(Generic[Item, Value]):
         return cast("Value", self.value)
 
 
+@attrs.frozen
+class Later(Generic[Item, Value]):
+    """What `work` gives for a part that has to wait: after `seconds`, `work` goes on with it.
+
+    Until then it holds no place. If the fan-out ends first by an error, `otherwise` is what is given of the part.
+    """
+
+    seconds: float
+    work: Callable[[], Awaitable[Union[Iterable[Outcome[Item, Value]], "Later[Item, Value]"]]]
+    otherwise: Iterable[Outcome[Item, Value]] = ()
+
+
 class FanOut(Generic[Part, Item, Value]):
     """Outcomes of `work` over `parts`, in completion order, or in the parts' own order if `is_ordered`.
 
     A part is one item or a batch of them; `work` turns it into the outcomes of its items. An error that `work` raises
     instead ends the fan-out: no further part is begun, those in flight are finished, and the consumer gets it after
     their outcomes; so it is with an error of the iterable itself. Parts are pulled one at a time and only while fewer
-    than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. Tasks that share
-    the outcomes get each of them once. `closing` is awaited when the block is left, also by cancellation.
+    than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. Parts that have
+    to wait (`Later`) are up to `MAX_PUT_OFF` more. Tasks that share the outcomes get each of them once. `beside` runs
+    as long as the block is open; `closing` is awaited when it is left, also by cancellation.
     """
 
     def __init__(
         self,
-        work: Callable[[Part], Awaitable[Iterable[Outcome[Item, Value]]]],
+        work: Callable[[Part], Awaitable[Iterable[Outcome[Item, Value]] | Later[Item, Value]]],
         parts: Iterable[Part] | AsyncIterable[Part],
         *,
         max_at_once: int,
@@ -67,6 +84,7 @@ class FanOut(Generic[Part, Item, Value]):
         max_per_second: float | None = None,
         max_ahead: int | None = None,
         clock: Clock | None = None,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         closing: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         _check_bounds(max_at_once, max_per_second, max_ahead)
@@ -77,13 +95,17 @@ class FanOut(Generic[Part, Item, Value]):
         self._spacing = 1.0 / max_per_second if max_per_second else 0.0
         self._max_ahead = 4 * max_at_once if max_ahead is None else max_ahead
         self._clock = clock or SystemClock()
+        self._beside = beside
         self._closing = closing
         self._next_turn = float("-inf")
-        self._begun = self._fetched = self._working = 0
+        self._begun = self._fetched = self._working = self._put_off = 0
+        self._places = asyncio.Semaphore(max_at_once)
+        self._waits: set[anyio.CancelScope] = set()
         self._done: dict[int, Iterable[Outcome[Item, Value]]] = {}
         self._ready: deque[Outcome[Item, Value]] = deque()
         self._error: Exception | None = None
         self._is_exhausted = False
+        self._has_failed = False
         self._is_open = False
         self._group: anyio.abc.TaskGroup | None = None
         self._pulling = anyio.Lock()
@@ -95,6 +117,8 @@ class FanOut(Generic[Part, Item, Value]):
             raise MisuseError("a fan-out runs once; make another for the same items")
         self._group = await anyio.create_task_group().__aenter__()
         self._is_open = True
+        if self._beside is not None:
+            self._group.start_soon(self._beside)
         self._add_worker()
         return self
 
@@ -121,7 +145,7 @@ class FanOut(Generic[Part, Item, Value]):
             self._fetch()
             if self._ready:
                 break
-            if self._working == 0:
+            if self._working == self._put_off == 0:
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
@@ -130,6 +154,16 @@ class FanOut(Generic[Part, Item, Value]):
                 self._news = anyio.Event()
             await self._news.wait()
         return self._ready.popleft()
+
+    @property
+    def is_open(self) -> bool:
+        """True within the block."""
+        return self._is_open
+
+    @property
+    def is_ending(self) -> bool:
+        """True if nothing more is to be begun: the block was left, or an error has ended the whole."""
+        return not self._is_open or self._has_failed
 
     def _fetch(self) -> None:
         """Move finished parts' outcomes to where they are handed out, and make room for further parts."""
@@ -141,7 +175,7 @@ class FanOut(Generic[Part, Item, Value]):
     def _fetchable(self) -> list[int]:
         if not self._is_ordered:
             return list(self._done)
-        if self._working == 0:
+        if self._working == self._put_off == 0:
             # A part that is missing now has failed; the others keep their order.
             return sorted(self._done)
         return list(takewhile(self._done.__contains__, count(self._fetched)))
@@ -153,33 +187,81 @@ class FanOut(Generic[Part, Item, Value]):
 
     async def _keep_working(self) -> None:
         try:
-            while (pulled := await self._pull()) is not None:
-                number, part = pulled
-                if self._working < self._max_at_once:
-                    self._add_worker()
-                self._done[number] = await self._work(part)
-                self._news.set()
+            with self._ended_by_errors():
+                while (pulled := await self._pull()) is not None:
+                    number, part = pulled
+                    if self._working < self._max_at_once:
+                        self._add_worker()
+                    async with self._places:
+                        result = await self._work(part)
+                    self._take(number, result)
+        finally:
+            self._working -= 1
+            self._news.set()
+
+    def _take(self, number: int, result: Iterable[Outcome[Item, Value]] | Later[Item, Value]) -> None:
+        if isinstance(result, Later):
+            assert self._group is not None  # noqa: S101 - set on entry
+            self._put_off += 1
+            self._group.start_soon(self._come_back, number, result)
+        else:
+            self._done[number] = result
+            self._news.set()
+
+    async def _come_back(self, number: int, later: Later[Item, Value]) -> None:
+        """Go on with a part that was put off, as often as it asks for that."""
+        result: Iterable[Outcome[Item, Value]] | Later[Item, Value] = later
+        try:
+            with self._ended_by_errors():
+                while isinstance(result, Later):
+                    if not await self._waited(result.seconds):
+                        result = result.otherwise
+                        break
+                    async with self._places:
+                        result = result.otherwise if self._has_failed else await result.work()
+                self._done[number] = result
+        finally:
+            self._put_off -= 1
+            self._news.set()
+            self._room.set()
+
+    async def _waited(self, seconds: float) -> bool:
+        """Wait that long; False if the whole has ended by then."""
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                if not self._has_failed:
+                    await self._clock.sleep(seconds)
+            finally:
+                self._waits.discard(scope)
+        return not self._has_failed
+
+    @contextmanager
+    def _ended_by_errors(self) -> Iterator[None]:
+        """Let what is raised end the whole instead."""
+        try:
+            yield
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
             # Not this worker was cancelled but something that it waited for; the group would take it for its own end.
             ended = MisuseError("something that the work on an item waited for was cancelled")
             ended.__cause__ = error
-            self._end(ended)
+            self.end(ended)
         except Exception as error:
-            self._end(error)
-        finally:
-            self._working -= 1
-            self._news.set()
+            self.end(error)
 
-    def _end(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
+        """Begin nothing more; the consumer gets `error` after the outcomes of what is in flight. For `work`."""
         self._error = self._error or error
-        self._is_exhausted = True
+        self._is_exhausted = self._has_failed = True
         self._room.set()
+        for scope in self._waits:
+            scope.cancel()
 
     async def _pull(self) -> tuple[int, Part] | None:
         async with self._pulling:
-            while self._begun - self._fetched >= self._max_ahead and not self._is_exhausted:
+            while self._is_far_ahead() and not self._is_exhausted:
                 self._room = anyio.Event()
                 await self._room.wait()
             if self._is_exhausted:
@@ -189,12 +271,15 @@ class FanOut(Generic[Part, Item, Value]):
             except StopAsyncIteration:
                 self._is_exhausted = True
                 return None
-            await self._take_turn()
+            await self.take_turn()
             self._begun += 1
             return self._begun - 1, part
 
-    async def _take_turn(self) -> None:
-        """Keep `max_per_second`: starts are evenly spaced."""
+    def _is_far_ahead(self) -> bool:
+        return self._begun - self._fetched - self._put_off >= self._max_ahead or self._put_off >= MAX_PUT_OFF
+
+    async def take_turn(self) -> None:
+        """Keep `max_per_second`: starts are evenly spaced. For `work` that has to start something again."""
         now = self._clock.now()
         turn = max(now, self._next_turn)
         self._next_turn = turn + self._spacing

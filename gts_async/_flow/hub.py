@@ -1,125 +1,290 @@
-"""What all watches of a session share: the budget of looks per second, the bells that wake them, and what one has seen.
+"""Hub: says when each thing that somebody watches is looked at, for all watches of a session: one timer, one budget.
 
-What a look is and what it means is for `watch`.
+It makes no look itself: whoever waits is told that it is its turn and looks for all (``looking.py``). So nothing runs
+for a watch that nobody steps, and what is cut is cut together with its caller.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
 from typing import Any
-from weakref import WeakValueDictionary
 
-from gts_async._flow.clock import Clock
+from gts_async._errors import MisuseError
+from gts_async._flow.budget import LookBudget
+from gts_async._flow.clock import Alarm, Clock
+from gts_async._flow.eye import Eye, Follower
+from gts_async._flow.lane import Lane
+from gts_async._flow.wheel import GRAIN, NEVER, Wheel
 
+ROUND = 16
+"""Looks in a row for one service; where the budget is short, they alternate one by one."""
 
-class LookBudget:
-    """At most `per_second` looks, evenly spaced, first come first served; a quiet second is not saved up."""
+CROWD = 100
+"""Things that are watched from which on looks are gathered."""
 
-    def __init__(self, per_second: float) -> None:
-        self._spacing = 1.0 / per_second
-        self._next = float("-inf")
-        self._queue = asyncio.Lock()
+LATENESS = 0.01
+"""The part of its interval by which a look is late then, at most: a tenth of the jitter."""
 
-    async def turn(self, clock: Clock) -> None:
-        """Wait for this look's turn."""
-        async with self._queue:
-            now = clock.now()
-            turn = max(now, self._next)
-            if turn > now:
-                await clock.sleep(turn - now)
-            # Taken only now: whoever is cancelled while waiting must not leave a gap.
-            self._next = turn + self._spacing
+HELD = 0.5
+"""Seconds after which it is seen again whether a service with too many looks under way has room for another."""
 
-
-class Bell:
-    """Wakes whoever waits for the next look at one piece of work, because there may be news."""
-
-    def __init__(self) -> None:
-        self.rings = 0
-        self._waiting: set[asyncio.Future[None]] = set()
-
-    def ring(self) -> None:
-        """Wake everybody who waits now, and whoever is just looking."""
-        self.rings += 1
-        self.wake()
-
-    def wake(self) -> None:
-        """Let everybody who waits now see whether that was for them."""
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def waits(self, seconds: float, clock: Clock, until: Callable[[], bool]) -> bool:
-        """Wait until it is woken and `until` holds, at most that long; tells whether it does."""
-        try:
-            async with clock.timeout(seconds):
-                while not until():
-                    await self._woken()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _woken(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiting.discard(waiter)
-
-
-class Eye:
-    """Looks at one piece of work for all who watch it: what one has seen, the others need not look for.
-
-    Looks are numbered as they begin, so that nobody is given one that began before he asked.
-    """
-
-    def __init__(self, bell: Bell) -> None:
-        self.bell = bell
-        self.begun = 0
-        self.newest = 0
-        self.heard = 0
-        self._seen: Any = None
-        self._looking = asyncio.Lock()
-
-    async def see(self, look: Callable[[], Awaitable[Any]], *, after: int) -> Any:
-        """Give what the newest look saw if it is newer than number `after`; else look, one at a time.
-
-        If `look` raises, or is cancelled, nobody else is given that.
-        """
-        async with self._looking:
-            if self.newest <= after:
-                self.begun += 1
-                # Counted before the look: a ring during it may be about something that it just missed.
-                heard = self.bell.rings
-                self._seen = await look()
-                self.newest, self.heard = self.begun, heard
-                self.bell.wake()
-            return self._seen
+MAX_RUNG = 10_000
+"""Rings that are remembered although nobody follows the work at that moment."""
 
 
 class Hub:
-    """One per session: its look budget, and a bell and an eye for each piece of work that somebody watches."""
+    """One per session."""
 
-    def __init__(self, max_looks_per_second: float) -> None:
-        self.budget = LookBudget(max_looks_per_second)
-        # A watch looks at once when it begins, so a ring that nobody watches for need not be remembered.
-        self._bells: WeakValueDictionary[str, Bell] = WeakValueDictionary()
-        self._eyes: WeakValueDictionary[tuple[str, str], Eye] = WeakValueDictionary()
+    def __init__(self, clock: Clock, max_looks_per_second: float) -> None:
+        self.clock = clock
+        self.now = clock.now
+        self.lanes: list[Lane] = []
+        self._budget = LookBudget(max_looks_per_second)
+        self._wheel: Wheel[Eye] = Wheel()
+        self.number = 0
+        """The number of the newest look that has begun: looks are told apart by which began first."""
         self._names: dict[str, str] = {}
+        self._rung: dict[str, float] = {}
+        self._alarm: Alarm | None = None
+        self._wakes_at = NEVER
+        self._woke_at = float("-inf")
+        self._turn_of = 0
+        self._singles = _Singles()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
 
-    def bell(self, key: str) -> Bell:
-        """Give the bell of the work that `key` names; it is the same one as long as anybody holds it."""
-        return self._bells.setdefault(self._names.get(key, key), Bell())
+    # Following
 
-    def eye(self, kind: str, key: str) -> Eye:
-        """Give the eye for the work of that kind that `key` names; it is the same one as long as anybody holds it."""
-        return self._eyes.setdefault((kind, key), Eye(self.bell(key)))
+    def follow(self, lane: Lane, follower: Follower) -> Eye:
+        """Tell `follower` of every look at its course's work from now on, until `leave`.
+
+        Raises MisuseError if the session is closed, or others follow in another event loop.
+        """
+        if self._is_closed:
+            raise closed()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise MisuseError("the session belongs to another event loop; open one per loop")
+            self._loop = loop
+        eye = lane.eye(follower.course.work_id)
+        eye.add(follower)
+        now = self.now()
+        rung_at = self._rung.pop(eye.work_id, None) if self._rung else None
+        if rung_at is not None and rung_at >= follower.course.seen_at:
+            eye.is_rung = True
+            eye.own_looks = max(1, eye.own_looks)
+        if not eye.is_looking and not eye.is_ready:
+            self._put(eye, 0.0 if eye.is_rung else follower.wish(now), now)
+        return eye
+
+    def leave(self, eye: Eye, follower: Follower) -> None:
+        """Tell `follower` nothing more."""
+        eye.remove(follower)
+        if not eye.followers and not eye.is_looking:
+            self._drop(eye)
+
+    def again(self, eye: Eye) -> None:
+        """Let a look be made soon that was cut, or that nobody made."""
+        if eye.followers:
+            eye.due = NEVER
+            eye.lane.push(eye, is_asked=True)
+        elif not eye.is_looking:
+            self._drop(eye)
+        # Even if nobody follows any more: others may have waited for the place of this look.
+        self.dispatch_soon()
+
+    def take_back(self, eye: Eye) -> None:
+        """Let another make a look that was not made."""
+        eye.lane.release(eye)
+        self._budget.give_back()
+        self.again(eye)
+
+    def _drop(self, eye: Eye) -> None:
+        if eye.lane.eyes.get(eye.work_id) is not eye:
+            return
+        eye.due, eye.is_ready = NEVER, False
+        eye.lane.drop(eye)
+        if eye.is_rung:
+            self._remember(eye.work_id)
+        if self._alarm is not None and not self._singles and not any(lane.eyes for lane in self.lanes):
+            self._alarm.cancel()
+            self._alarm, self._wakes_at, self._wheel = None, NEVER, Wheel()
+
+    # Rings
+
+    def ring(self, key: str) -> None:
+        """Have the work that `key` names looked at at once: there may be news."""
+        key = _plain(key)
+        work_id = self._names.get(key, key)
+        eyes = [eye for lane in self.lanes if (eye := lane.eyes.get(work_id)) is not None]
+        for eye in eyes:
+            eye.is_rung = True
+            eye.own_looks = max(1, eye.own_looks)
+            if not eye.is_looking and not eye.is_ready:
+                eye.due = NEVER
+                eye.lane.push(eye, is_asked=True)
+        if eyes:
+            self.dispatch()
+        else:
+            # Somebody may be busy with the last change, and will ask for the next.
+            self._remember(work_id)
+
+    def _remember(self, work_id: str) -> None:
+        self._rung.pop(work_id, None)
+        self._rung[work_id] = self.now()
+        if len(self._rung) > MAX_RUNG:
+            del self._rung[next(iter(self._rung))]
 
     def join(self, other: str, key: str) -> None:
-        """Let `other` name the same bell as `key`, before anybody watches `key`."""
-        self._names[key] = other
+        """Let `other`, as a callback URL, ring what `key` names."""
+        self._names[_plain(other)] = key
 
-    def ring_all(self) -> None:
-        """Wake every watch of the session, as when it is closed."""
-        for bell in tuple(self._bells.values()):
-            bell.ring()
+    def close(self) -> None:
+        """End every wait of the session with MisuseError."""
+        self._is_closed = True
+        for lane in self.lanes:
+            for eye in tuple(lane.eyes.values()):
+                for follower in eye.followers:
+                    follower.end(closed())
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    # When
+
+    def show(self, eye: Eye, sighting: Any, number: int, now: float) -> None:
+        """Show what a look saw to all who follow, and put off the next one."""
+        try:
+            follower = eye.only
+            if follower is not None and follower.wants_changes_only and not eye.is_rung:
+                wait = follower.course.stays(sighting, number, now)
+                if wait is not None:
+                    self.put_off(eye, wait, now)
+                    return
+            eye.show(sighting, number, now)
+            self.schedule(eye, now)
+        except BaseException:
+            # Some fault of ours, which ends the wait of whoever looked; the others must not wait for ever.
+            self.again(eye)
+            raise
+
+    def schedule(self, eye: Eye, now: float) -> None:
+        """Put the eye's next look where its most eager follower wants it, after one was made."""
+        if not eye.followers:
+            if not eye.is_looking:
+                self._drop(eye)
+        elif not eye.is_looking and not eye.is_ready:
+            eye.due = NEVER
+            self._put(eye, 0.0 if eye.is_rung else eye.wish(now), now)
+
+    def _put(self, eye: Eye, wait: float, now: float) -> None:
+        """Make the look due after `wait` seconds, unless it is sooner anyway."""
+        if wait <= 0:
+            eye.due = NEVER
+            eye.lane.count(eye, 0.0)
+            eye.lane.push(eye, is_asked=True)
+            self.dispatch()
+        elif now + wait < eye.due:
+            self.put_off(eye, wait, now)
+
+    def put_off(self, eye: Eye, wait: float, now: float) -> None:
+        """Make the next look due after `wait` seconds, which are more than 0."""
+        if eye.lane.listing is not None:
+            eye.lane.listing.count(eye, wait)
+        eye.interval = wait
+        due = now + wait
+        self._wheel.put(eye, due)
+        if due < self._wakes_at:
+            self._wake_at(max(due, self._woke_at + GRAIN), now)
+
+    def _wake_at(self, when: float, now: float) -> None:
+        if when >= self._wakes_at or self._is_closed:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._wakes_at = when
+        self._alarm = self.clock.call_later(max(0.0, when - now), self._wake)
+
+    def _wake(self) -> None:
+        self._alarm, self._wakes_at = None, NEVER
+        now = self._woke_at = self.now()
+        for eye in self._wheel.take(now):
+            lane = eye.lane
+            if lane.listing is not None:
+                lane.listing.count(eye, 0.0)
+            lane.push(eye, is_asked=False)
+        self.dispatch()
+        soonest = self._wheel.soonest()
+        if soonest is not None:
+            # What is due within a moment is done at one go; where there are many, a part of their interval is one.
+            is_crowd = sum(len(lane.eyes) for lane in self.lanes) >= CROWD
+            moment = max(GRAIN, LATENESS * soonest.interval) if is_crowd else GRAIN
+            self._wake_at(max(soonest.due, now + moment), now)
+
+    # Whose turn
+
+    def next_number(self) -> int:
+        """Give the number of a look that begins."""
+        self.number += 1
+        return self.number
+
+    async def turn(self) -> None:
+        """Wait until it is the turn of one more look, which counts like any other, as the page of a listing."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._singles.append(waiter)
+        self.dispatch()
+        try:
+            await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                self._budget.give_back()
+                self.dispatch_soon()
+            elif waiter in self._singles:
+                self._singles.remove(waiter)
+            raise
+
+    def dispatch(self) -> None:
+        """Hand out the turns that are within the budget, to the services in turn."""
+        now = self.now()
+        lanes, idle = self.lanes, 0
+        while idle <= len(lanes):
+            room = self._budget.room(now)
+            if room == 0:
+                if self._singles or any(lane.has_ready() for lane in lanes):
+                    self._wake_at(now + self._budget.delay(now), now)
+                return
+            place = self._turn_of % (len(lanes) + 1)
+            self._turn_of += 1
+            given = lanes[place].hand_out(min(room, ROUND)) if place < len(lanes) else self._singles.hand_out()
+            if given:
+                self._budget.take(now, given)
+            idle = 0 if given else idle + 1
+        if any(lane.has_waiting for lane in lanes):
+            self._wake_at(now + HELD, now)
+
+    def dispatch_soon(self) -> None:
+        """Hand out turns once the present caller has left what it follows."""
+        asyncio.get_running_loop().call_soon(self.dispatch)
+
+
+class _Singles(deque[asyncio.Future[None]]):
+    """Those who wait for one turn each, in tasks of their own."""
+
+    def hand_out(self) -> int:
+        """Let the first of them look; gives how many do."""
+        while self:
+            waiter = self.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return 1
+        return 0
+
+
+def closed() -> MisuseError:
+    """Give the error of whoever waits in, or asks, a closed session."""
+    return MisuseError("the session is closed; open another")
+
+
+def _plain(key: str) -> str:
+    """Give a callback URL as it is called: a fragment (a mark, say) never travels."""
+    return key.partition("#")[0]

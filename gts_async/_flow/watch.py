@@ -1,101 +1,36 @@
-"""Watch: looks at remote work until it is settled and yields its transitions.
+"""Watch: yields the transitions of remote work until it is settled.
 
-What a look means is for the service's own rules (``gts/progress.py``, ``sxwl/progress.py``); when the next one is due
-for `schedule`. A watch is a class, not a generator: between two looks nothing is open, and dropping it leaves nothing.
+What looks mean is for `course`, when the next one is made for `hub`. A watch is a class, not a generator: between two
+steps nothing is open, and dropping it leaves nothing.
 """
 
-import logging
-import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from enum import Enum
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self
 
 import attrs
 
-from gts_async._errors import (
-    DeadlineExceeded,
-    Denied,
-    GtsAsyncError,
-    InvalidArgument,
-    MisuseError,
-    Unauthorized,
-    WorkError,
-    WorkLost,
-    WorkStalled,
-    plain,
-)
+from gts_async._errors import DeadlineExceeded, GtsAsyncError, MisuseError, WorkError, WorkStalled
 from gts_async._flow.clock import Clock
-from gts_async._flow.hub import Eye, LookBudget
-from gts_async._flow.schedule import Schedule
-from gts_async._net.events import Event, Hook, tell
+from gts_async._flow.course import Course
+from gts_async._flow.eye import Turns
+from gts_async._flow.lane import Lane
+from gts_async._flow.looking import look_all
+from gts_async._flow.transition import L, Transition
 
-PATIENCE = 300.0
-"""Seconds from the first of nothing but bad looks until the work counts as lost to us."""
+RESUME = (
+    "the work itself goes on: wait again, or resume it later, in any process, with session.resume() and the token() of "
+    "its run or job"
+)
+"""What every error of a wait that says nothing of the work's end tells its reader."""
 
-log = logging.getLogger("gts_async")
+EARLY = 0.1
+"""Seconds before the deadline from which on a TimeoutError is taken for it: loops may ring a moment too soon."""
 
-
-class Look(Protocol):
-    """One observation: a status, and when it was made."""
-
-    @property
-    def status(self) -> Enum:
-        """What the work is doing."""
-        ...
-
-    @property
-    def observed_at(self) -> datetime | None:
-        """When that was seen."""
-        ...
-
-
-L = TypeVar("L", bound=Look)
-
-
-@attrs.frozen
-class Transition(Generic[L]):
-    """A change between two looks.
-
-    `previous` is None for what was found at the start. `elapsed` is in seconds since the watch began; `observed_at` is
-    aware, UTC. A stage that must have been passed between two looks `is_synthesized`; the last transition `is_final`.
-    """
-
-    previous: Any
-    status: Any
-    look: L
-    observed_at: datetime
-    elapsed: float
-    is_synthesized: bool = False
-    is_final: bool = False
-
-    def __str__(self) -> str:
-        before = f"{self.previous.name.lower()} → " if self.previous is not None else ""
-        unseen = " (unseen)" if self.is_synthesized else ""
-        return f"{self.elapsed:6.1f} s  {before}{self.status.name.lower()}{unseen}"
-
-
-class Progress(Protocol[L]):
-    """A service's rules for one piece of work, fed with looks."""
-
-    @property
-    def final(self) -> L | None:
-        """The look that settled the work, or None."""
-        ...
-
-    def see(self, sighting: L | Exception, now: float) -> tuple[L, ...]:
-        """Give the looks to believe after `sighting`, in order, if any; raises WorkLost or WorkStalled."""
-        ...
-
-    def between(self, previous: Any, look: L) -> tuple[L, ...]:
-        """Give what would have been seen of the stages that were passed between the status before and `look`."""
-        ...
-
-    def wants_look_within(self, now: float) -> float | None:
-        """Give the seconds within which the next look is wanted, whatever the schedule; None: as scheduled."""
-        ...
+Verdict = Callable[[Any], WorkError | None]
+"""What the look that settled the work means: None is a good end."""
 
 
 class Watch(Generic[L]):
@@ -105,46 +40,56 @@ class Watch(Generic[L]):
     `now`: a jump of the time of day changes neither, and a sleep of the machine counts only where its monotonic clock
     counts it (on Windows, not on Linux and macOS). After such a sleep it looks once, at once, unless the deadline is
     over. A bad look does not end a watch; what another look cannot mend does: `Unauthorized` (the Exchange has by then
-    asked for a fresh token once), `Denied`, a wrong setting, a closed session.
+    asked for a fresh token once), `Denied`, a wrong setting, a closed session. Whoever steps slowly gets the latest
+    state and what was passed on the way: nobody looks between two steps.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_began",
+        "_deadline",
+        "_ending",
+        "_has_heard",
+        "_is_over",
+        "_is_stepping",
+        "_read",
+        "_stalled_after",
+        "_verdict",
+        "_waiter",
+        "asked",
+        "course",
+        "handle",
+        "history",
+        "lane",
+        "turns",
+        "wants_changes_only",
+    )
 
     def __init__(
         self,
         handle: Any,
-        look: Callable[[], Awaitable[L]],
-        progress: Progress[L],
+        course: Course[L],
+        lane: Lane,
+        verdict: Verdict,
         *,
-        clock: Clock,
-        schedule: Schedule,
-        budget: LookBudget,
-        eye: Eye,
         deadline: float | None = None,
         stalled_after: float | None = None,
-        on_event: Hook | None = None,
-        chance: Callable[[], float] = random.random,
     ) -> None:
         self.handle = handle
+        self.course = course
+        self.asked = 0
         self.history: tuple[Transition[L], ...] = ()
-        self._look = look
-        self._progress = progress
-        self._clock = clock
-        self._schedule = schedule
-        self._budget = budget
-        self._eye = eye
+        self.lane = lane
+        self._verdict = verdict
         self._deadline = deadline
         self._stalled_after = stalled_after
-        self._on_event = on_event
-        self._chance = chance
-        self._due: deque[Transition[L]] = deque()
         self._began: float | None = None
-        self._changed = 0.0
-        self._seen: int | None = None
-        self._heard = 0
-        self._bad_since: float | None = None
-        self._warned_at = 3600.0
-        self._has_told_of_unknown = False
+        self._read = 0
         self._is_over = False
-        self._is_stepping = False
+        self._is_stepping = self._has_heard = self.wants_changes_only = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._ending: Exception | None = None
+        self.turns: Turns | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -167,6 +112,11 @@ class Watch(Generic[L]):
         """The newest look that was believed."""
         return self.history[-1].look if self.history else None
 
+    @property
+    def eta(self) -> float | None:
+        """Seconds until a good end, as other works of its kind in this session have taken; None if nothing is known."""
+        return self.course.eta
+
     async def settled(self) -> L:
         """Step to the end and give the final look; raises what stepping raises."""
         last: Transition[L] | None = self.history[-1] if self.history else None
@@ -175,131 +125,184 @@ class Watch(Generic[L]):
         assert last is not None  # noqa: S101 - a watch ends with a final transition or an error
         return last.look
 
+    def judged(self, final: L) -> L:
+        """Give the look that settled the work if it is a good end; raises WorkFailed or WorkStopped if not."""
+        error = self._verdict(final)
+        if error is None:
+            return final
+        error.args = (f"{self.handle!r}: {error}",)
+        error.handle, error.last_look, error.history = self.handle, final, self.history
+        raise error
+
     async def aclose(self) -> None:
         """End the watch; there is nothing to wait for."""
         self._is_over = True
-        self._due.clear()
+
+    # Stepping
 
     async def _step(self) -> Transition[L]:
-        if self._began is None:
-            self._began = self._changed = self._clock.now()
-        while not self._due:
-            if self._is_over:
-                raise StopAsyncIteration
-            if self._progress.final is not None:
-                # Settled already, or by another watch of the same run: what comes after is not this work's any more.
-                self._believe(self._progress.final)
-                break
-            with self._deadline_told():
-                async with self._clock.timeout(self._left()):
-                    await self._pause()
-                    await self._see()
-            self._check_stall()
-        transition = self._due.popleft()
-        self._is_over = self._is_over or transition.is_final
-        self.history += (transition,)
-        self._tell(transition)
+        if self._is_over:
+            raise StopAsyncIteration
+        self.begin()
+        transition = self.next_known()
+        if transition is not None:
+            return transition
+        clock = self.lane.hub.clock
+        with self._deadline_told(clock):
+            async with clock.timeout(self._left(clock)):
+                await self._news()
+        error = self.ending()
+        if error is not None:
+            raise error
+        transition = self.next_known()
+        assert transition is not None  # noqa: S101 - news are a transition or an ending
         return transition
 
-    def _left(self) -> float | None:
-        assert self._began is not None  # noqa: S101 - set by the first step
-        return None if self._deadline is None else max(0.0, self._began + self._deadline - self._clock.now())
+    def begin(self) -> None:
+        """Count time and looks from now on, at the first call."""
+        if self._began is None:
+            self._began = self.lane.hub.now()
+            self.asked = self.lane.hub.number
+            self.course.begin(self._began, self.asked)
+
+    def next_known(self) -> Transition[L] | None:
+        """Give the next transition that can be told without another look."""
+        if not self._is_news():
+            return None
+        course = self.course
+        assert self._began is not None  # noqa: S101 - set by begin
+        if self._read == 0 and course.began != self._began:
+            # Others have watched before: this one begins with what it finds.
+            found = course.history[-1]
+            change = attrs.evolve(
+                found,
+                previous=None,
+                elapsed=self.lane.hub.now() - self._began,
+                is_synthesized=False,
+                is_backward=False,
+            )
+            self._read = len(course.history)
+        else:
+            change = course.history[self._read]
+            self._read += 1
+            if course.began != self._began:
+                change = attrs.evolve(change, elapsed=change.elapsed + course.began - self._began)
+        self._is_over = change.is_final
+        self.history += (change,)
+        return change
+
+    def ending(self) -> Exception | None:
+        """Give what ends this wait although the work is not settled, if anything does; only after a look."""
+        if self._ending is not None:
+            return self._ending
+        course = self.course
+        if self._is_news():
+            return None
+        if course.ending is not None and course.number > self.asked:
+            return self._own(course.ending)
+        quiet = course.seen_at - max(course.changed, self._began or 0.0)
+        if self._stalled_after is not None and course.number > self.asked and quiet >= self._stalled_after:
+            return WorkStalled(
+                f"{self.handle!r}: nothing has changed for {quiet:.0f} s, it may hang; {RESUME}"
+            )
+        return None
+
+    def _own(self, error: Exception) -> Exception:
+        """Give this wait's own copy of an error that may end several."""
+        own = copy.copy(error)
+        own.__cause__ = error.__cause__
+        if isinstance(own, WorkError):
+            own.args = (f"{self.handle!r}: {error}; {RESUME}",)
+        return own
+
+    def _is_news(self) -> bool:
+        course = self.course
+        if self._read == 0 and course.history:
+            # Only what was seen after it asked, or cannot change any more, tells what it finds at the start.
+            return course.is_over or (course.number > self.asked and course.ending is None)
+        return self._read < len(course.history)
+
+    def _left(self, clock: Clock) -> float | None:
+        assert self._began is not None  # noqa: S101 - set by begin
+        return None if self._deadline is None else max(0.0, self._began + self._deadline - clock.now())
 
     @contextmanager
-    def _deadline_told(self) -> Iterator[None]:
+    def _deadline_told(self, clock: Clock) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
-            if isinstance(error, GtsAsyncError):
+            left = self._left(clock)
+            if isinstance(error, GtsAsyncError) or left is None or left > EARLY:
                 raise
-            raise DeadlineExceeded(
-                f"{self.handle!r}: not settled within {self._deadline:g} s; the work itself goes on: wait again, or "
-                "resume it later, in any process, from the token() of its run or job"
-            ) from None
+            raise DeadlineExceeded(f"{self.handle!r}: not settled within {self._deadline:g} s; {RESUME}") from None
 
-    async def _pause(self) -> None:
-        """Wait until a look is due, another watch of this work has looked, or the bell rings; not before the first."""
-        eye = self._eye
-        if self._seen is None:
-            self._seen = eye.begun
-            return
-        now = self._clock.now()
-        interval = self._schedule.interval(now - self._changed, self._chance())
-        wanted = self._progress.wants_look_within(now)
-        interval = interval if wanted is None else min(interval, wanted)
-        seen, heard = self._seen, self._heard
-        await eye.bell.waits(interval, self._clock, lambda: eye.newest > seen or eye.bell.rings > heard)
-
-    async def _sight(self) -> L | GtsAsyncError:
-        """Look, when the session's budget allows it; a look that fails is something seen, too."""
-        await self._budget.turn(self._clock)
+    async def _news(self) -> None:
+        """Wait until there is something to tell, looking whenever it is this watch's turn."""
+        hub = self.lane.hub
+        self._has_heard = False
+        turns = self.turns = _OwnTurns(self)
+        self.wants_changes_only = self._read > 0 and self._stalled_after is None
+        eye = hub.follow(self.lane, self)
         try:
-            return await self._look()
-        except (Unauthorized, Denied, MisuseError, InvalidArgument):
-            # Nothing that another look could mend.
-            raise
-        except GtsAsyncError as error:
-            log.debug("%r: a look failed: %s", self.handle, error)
-            return error
+            while turns or not self._has_heard:
+                if turns:
+                    if self._left(hub.clock) == 0:
+                        # Both came due while the machine slept, or at one moment.
+                        raise TimeoutError
+                    await look_all(turns)
+                else:
+                    self._waiter = asyncio.get_running_loop().create_future()
+                    await self._waiter
+        finally:
+            self._waiter = self.turns = None
+            hub.leave(eye, self)
+            while turns:
+                hub.take_back(turns.popleft())
 
-    async def _see(self) -> None:
-        assert self._seen is not None  # noqa: S101 - set by the pause before
-        sighting: L | GtsAsyncError = await self._eye.see(self._sight, after=self._seen)
-        self._seen, self._heard = self._eye.newest, self._eye.heard
-        now = self._clock.now()
-        believed = self._progress.see(sighting, now)
-        if believed or not isinstance(sighting, Exception):
-            self._bad_since = None
-        elif self._bad_since is None:
-            self._bad_since = now
-        elif now - self._bad_since > PATIENCE:
-            raise WorkLost(
-                f"{self.handle!r}: no usable look for {PATIENCE:g} s; the last failed: {sighting}"
-            ) from sighting
-        for look in believed:
-            self._believe(look)
+    # What the hub asks and tells
 
-    def _believe(self, look: L) -> None:
-        """Queue what changed: the stages passed unseen, then the status itself."""
-        known = self._due[-1].status if self._due else self.history[-1].status if self.history else None
-        is_final = look is self._progress.final
-        if look.status is known and not is_final:
-            return
-        if look.status.name == "UNKNOWN" and not self._has_told_of_unknown:
-            self._has_told_of_unknown = True
-            log.warning("%r: a status not known here, which ends no wait: %s", self.handle, plain(repr(look), 200))
-        assert self._began is not None  # noqa: S101 - set by the first step
-        now, wall = self._clock.now(), look.observed_at or self._clock.wall()
-        self._changed, elapsed = now, now - self._began
-        if known is not None:
-            for passed in self._progress.between(known, look):
-                self._due.append(Transition(known, passed.status, passed, wall, elapsed, is_synthesized=True))
-                known = passed.status
-        if look.observed_at is None:
-            look = attrs.evolve(look, observed_at=wall)  # type: ignore[misc]  # looks are attrs values
-        self._due.append(Transition(known, look.status, look, wall, elapsed, is_final=is_final))
+    def hear(self) -> None:
+        """See `Follower`."""
+        if self._is_news() or self.ending() is not None:
+            self._stop_waiting()
 
-    def _check_stall(self) -> None:
-        """Raise WorkStalled after `stalled_after`; without one, say so in the log, each time twice as late."""
-        quiet = self._clock.now() - self._changed
-        if self._due:
-            return
-        if self._stalled_after is not None and quiet >= self._stalled_after:
-            raise WorkStalled(f"{self.handle!r}: nothing has changed for {quiet:.0f} s; the work may be dead")
-        if quiet >= self._warned_at:
-            self._warned_at = quiet * 2
-            log.warning(
-                "%r: nothing has changed for %.0f s; neither a deadline nor stalled_after is set", self.handle, quiet
-            )
+    def end(self, error: Exception) -> None:
+        """See `Follower`."""
+        self._ending = error
+        self._stop_waiting()
 
-    def _tell(self, transition: Transition[L]) -> None:
-        log.debug("%r: %s", self.handle, transition)
-        event = Event(
-            kind="transition", subject=self.handle.id, elapsed=transition.elapsed, detail=transition.status.name
-        )
-        tell(self._on_event, event)
+    def wish(self, now: float) -> float:
+        """See `Follower`."""
+        course = self.course
+        if course.number <= self.asked:
+            return 0.0
+        due = course.seen_at + course.interval(now)
+        if self._stalled_after is not None:
+            due = min(due, max(course.changed, self._began or 0.0) + self._stalled_after)
+        return due - now
+
+    def _stop_waiting(self) -> None:
+        self._has_heard = True
+        self.turns = None
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the waiting task see what there is to do."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def __repr__(self) -> str:
         last = self.last_look
         state = "not begun" if last is None else last.status.name.lower()
         return f"<Watch {self.handle!r} {state}{', over' if self._is_over else ''}>"
+
+
+class _OwnTurns(Turns):
+    """The looks that one watch makes itself."""
+
+    def __init__(self, watch: Watch[Any]) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def tell(self) -> None:
+        self._watch.wake()

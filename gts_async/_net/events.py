@@ -1,4 +1,4 @@
-"""Event: what a session tells its `on_event` hook about its calls and watches. No metrics or traces live here."""
+"""Event: what a session tells its `on_event` hook about its calls, watches and creates. No metrics live here."""
 
 import logging
 from collections.abc import Callable
@@ -12,9 +12,14 @@ log = logging.getLogger("gts_async")
 class Event:
     """Something that happened.
 
-    `kind` is "answered", "tried again" or "gave up" for calls and "transition" for watches; `subject` is the call's
-    name or the work's id; `elapsed` in seconds since the call or watch began, of which it was `queued` waiting for a
-    place, a pause to end or a free connection; `detail` never holds a secret.
+    `subject` is the call's name or the work's id; `elapsed` in seconds since the call or watch began, of which it was
+    `queued` waiting for a place, a pause to end or a free connection; `detail` never holds a secret. `kind` is
+
+    - for each try of a call "answered", "tried again" or "gave up", with `attempt` and `status`;
+    - for watched work "transition" (`detail`: the name of the new status), "degraded" when looks begin to fail for
+      lack of a usable answer (`detail`: the error's name), and "recovered" with the first good look after that;
+    - for a create of a job "unknown outcome" when its answer is lost (`subject`: "create_job"), and "settled" when its
+      job has been found (`subject`: the job's id); `detail` is the mark, by which the two belong together.
     """
 
     kind: str

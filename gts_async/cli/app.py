@@ -38,6 +38,8 @@ COMMANDS = {
     "predict": "predict:predict",
     "job": "jobs:app",
     "watch": "watch:watch",
+    "journal": "journal:app",
+    "callback": "callback:app",
 }
 """Where each command lives in this package, in the order of the help."""
 
@@ -55,6 +57,8 @@ HELPS = {
     "job": "Submit, watch, stop and download the jobs of the SXWL cloud.",
     "watch": "Pick up the wait for a training or a job.\n\n"
     "Exit 0 if it succeeded, 1 if not. Ctrl-C ends the wait, not the work.",
+    "journal": "See what a journal of a batch of jobs holds, and mend a damaged one.",
+    "callback": "Receive, keep and list the callbacks of the SXWL cloud.",
 }
 """What help says of each command; here, so that it can be said before anything is imported."""
 

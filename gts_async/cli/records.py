@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from gts_async._errors import plain
-from gts_async._flow.watch import Transition
+from gts_async._flow.transition import Transition
 from gts_async.gts.values import Result, TaskInfo
 from gts_async.sxwl.values import GpuType, JobInfo, JobListing
 

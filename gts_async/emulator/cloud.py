@@ -91,6 +91,13 @@ class Cloud:
         return self._callbacks.take(now)
 
     def _advance(self, now: float) -> None:
+        struck = self._front.billing.due(now) if isinstance(self._front, HeadFront) else None
+        if struck is not None and isinstance(self._front, HeadFront):
+            self._move(struck)
+            self._front.billing.strike(struck)
+        self._move(now)
+
+    def _move(self, now: float) -> None:
         rounds = self._agent.advance(now)
         if rounds is not None and isinstance(self._front, HeadFront):
             self._front.inference.advance(*rounds)

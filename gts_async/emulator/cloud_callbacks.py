@@ -46,8 +46,8 @@ class CallbackQueue:
     def report(self, row: JobRow, is_success: bool, url: str | None, at: float) -> None:
         """Write the callback of a job that has failed, or whose model is uploaded (`cpod_status_logic.go`).
 
-        Nothing comes of it for a deleted job, without a callback URL, with a URL that Go cannot use, and, from Go,
-        for a success without a file row.
+        Nothing comes of it for a deleted job, without a callback URL, with a URL that Go cannot use or that leads
+        nowhere by its name, and, from Go, for a success without a file row.
         """
         form = self._quirks.callbacks
         target = _target(row.text("callbackUrl"), form)
@@ -66,6 +66,9 @@ class CallbackQueue:
 
 
 def _target(url: str, form: CallbackForm) -> str | None:
+    if re.match(r"(?i)https?://[^/?#]*\.invalid(:[0-9]*)?([/?#]|$)", url):
+        # Such names are never resolved (RFC 6761): the call fails, and nobody is to be asked for the name either.
+        return None
     return (url or None) if form is CallbackForm.JAVA else go_target(url)
 
 

@@ -7,12 +7,11 @@ from gts_async.emulator.cloud_answers import Refusal, go_answer, go_json, go_num
 from gts_async.emulator.cloud_front import Accounts, Asked, Handler, Methods, cleaned, go_handler
 from gts_async.emulator.cloud_gozero import Kind, fields, integer, read_json, read_numbers
 from gts_async.emulator.cloud_jobs import JobTable, OldStatus, User
+from gts_async.emulator.cloud_limits import NO_ROWS
 from gts_async.emulator.cloud_listing import listing
 from gts_async.emulator.cloud_orders import old_order
 from gts_async.emulator.cloud_quirks import CloudQuirks
 from gts_async.wire import Answer, Request
-
-NO_ROWS = "sql: no rows in result set"
 
 _CREATE = (
     *fields(Kind.INT, "gpuNumber"),

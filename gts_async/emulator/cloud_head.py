@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from gts_async.emulator.cloud_answers import Refusal, beijing, go_answer, go_json, go_number, not_found
 from gts_async.emulator.cloud_finetunes import FinetuneCalls
 from gts_async.emulator.cloud_front import Accounts, Asked, Handler, Methods, cleaned, go_handler
-from gts_async.emulator.cloud_go import JOB_ID, NO_ROWS, JobCalls
+from gts_async.emulator.cloud_go import JOB_ID, JobCalls
 from gts_async.emulator.cloud_gozero import Kind, fields, read_form, read_json
 from gts_async.emulator.cloud_inference import InferenceCalls
 from gts_async.emulator.cloud_jobs import IS_SENT, HeadStatus, JobRow, JobTable, User
-from gts_async.emulator.cloud_limits import NO_ACCESS, NOT_FOUND, Limits
+from gts_async.emulator.cloud_limits import NO_ACCESS, NO_ROWS, NOT_FOUND, Billing, Limits
 from gts_async.emulator.cloud_listing import listing
 from gts_async.emulator.cloud_orders import head_order
 from gts_async.emulator.cloud_quirks import CloudQuirks
@@ -50,8 +50,9 @@ class HeadFront:
         self._quirks = quirks
         self._accounts = accounts
         calls = JobCalls(table, succeeded=HeadStatus.SUCCEEDED, failed=HeadStatus.FAILED)
-        self.inference = InferenceCalls(table, quirks)
-        self._limits = Limits(table, self.inference.running, quirks)
+        self.billing = Billing(table, quirks)
+        self.inference = InferenceCalls(table, self.billing, quirks)
+        self._limits = Limits(table, self.billing, self.inference.running, quirks)
         self._finetunes = FinetuneCalls(table, self._limits, quirks)
         self._prefixes: dict[str, Methods] = {
             "/api/resource/gpus": {"GET": self.gpus},

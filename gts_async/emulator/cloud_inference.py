@@ -5,10 +5,9 @@ import attrs
 from gts_async.emulator.cloud_answers import Refusal, beijing, go_answer
 from gts_async.emulator.cloud_finetunes import MODEL
 from gts_async.emulator.cloud_front import Asked, Methods
-from gts_async.emulator.cloud_go import NO_ROWS
 from gts_async.emulator.cloud_gozero import Kind, fields, read_form, read_json
 from gts_async.emulator.cloud_jobs import CLUSTER, HeadStatus, JobTable, User
-from gts_async.emulator.cloud_limits import NO_ACCESS, NOT_FOUND, Limits
+from gts_async.emulator.cloud_limits import NO_ACCESS, NO_ROWS, NOT_FOUND, Billing, Limits
 from gts_async.emulator.cloud_quirks import CloudQuirks
 from gts_async.wire import Answer
 
@@ -54,10 +53,10 @@ class ServiceRow:
 class InferenceCalls:
     """Create, status, listing, stop and delete of inference services, and what the agent does with them."""
 
-    def __init__(self, table: JobTable, quirks: CloudQuirks) -> None:
+    def __init__(self, table: JobTable, billing: Billing, quirks: CloudQuirks) -> None:
         self._table = table
         self._quirks = quirks
-        self._limits = Limits(table, self.running, quirks)
+        self._limits = Limits(table, billing, self.running, quirks)
         self._services: list[ServiceRow] = []
         self.routes: dict[str, Methods] = {
             "/api/job/inference": {"GET": self.list_all, "POST": self.create, "DELETE": self.delete},

@@ -88,15 +88,18 @@ class JavaFront:
         if row is None:
             return java_answer({})
         word = _WORDS.get(OldStatus(row.work_status), "working") if row.work_status in set(OldStatus) else "working"
+        url = self._table.url(name, asked.now) if word == "success" else None
+        if word == "success" and self._quirks.misspells_success:
+            word = "sucess"
         # a HashMap of these two keys has the url first
-        return java_answer({"url": self._table.url(name, asked.now) if word == "success" else None, "status": word})
+        return java_answer({"url": url, "status": word})
 
     def _found(self, name: str | None) -> JobRow | None:
-        if name is None and not self._quirks.shows_strangers_job:
+        if name is not None:
+            return self._table.named(name, with_deleted=self._quirks.shows_deleted)
+        if not self._quirks.shows_strangers_job:
             return None
-        return self._table.newest(
-            lambda row: (name is None or row.name == name) and (self._quirks.shows_deleted or not row.is_deleted)
-        )
+        return self._table.newest(lambda row: self._quirks.shows_deleted or not row.is_deleted)
 
     def delete(self, asked: Asked) -> Answer:
         """POST /api/userJob/job_del: an empty 200, whatever the id is."""

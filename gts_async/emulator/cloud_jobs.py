@@ -133,6 +133,7 @@ class JobTable:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._rows: list[JobRow] = []
+        self._named: dict[object, JobRow] = {}
         self._files: list[FileRow] = []
         self._given = 0
 
@@ -172,6 +173,7 @@ class JobTable:
             cpod_id=cpod_id,
         )
         self._rows.append(row)
+        self._named[name] = row
         return row
 
     def newest(self, where: Callable[[JobRow], bool]) -> JobRow | None:
@@ -180,7 +182,8 @@ class JobTable:
 
     def named(self, name: object, *, with_deleted: bool = False) -> JobRow | None:
         """Give the job of that id."""
-        return self.newest(lambda row: row.name == name and (with_deleted or not row.is_deleted))
+        row = self._named.get(name)
+        return row if row is not None and (with_deleted or not row.is_deleted) else None
 
     def of_user(self, user: User, *, with_deleted: bool = False) -> list[JobRow]:
         """Give the user's jobs, newest first."""
@@ -189,10 +192,10 @@ class JobTable:
 
     def delete(self, name: object, now: float) -> None:
         """Mark the job of that id as deleted; whose it is, and whether there is one, nobody looks at."""
-        for row in self._rows:
-            if row.name == name:
-                row.is_deleted = True
-                row.updated = now
+        row = self._named.get(name)
+        if row is not None:
+            row.is_deleted = True
+            row.updated = now
 
     def delete_numbered(self, numbers: Collection[int], now: float) -> None:
         """Mark the jobs of those numbers as deleted; whose they are, nobody looks at here either."""

@@ -62,6 +62,8 @@ class CloudQuirks:
 
     Off: only that job is never started.
     """
+    misspells_success: bool = False
+    """Java: "sucess", as on the API's first day (2023-12-04)."""
     counts_deleted: bool = True
     """Go: ``totalElements`` of a listing counts deleted jobs."""
     success_is_no_rows: bool = True
@@ -92,8 +94,13 @@ class CloudQuirks:
 
     outdated_tokens: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
     """Tokens of the first user that were given out before HEAD: good, but HEAD refuses them with a bare 401."""
-    balance: float = 100.0
-    """HEAD: yuan of every user; below 0 nothing can be created."""
+    balance: float | None = 100.0
+    """HEAD: yuan of every user; below 0 nothing can be created. None: there is no row of it, which is an error."""
+    broke_after: float = attrs.field(default=float("inf"), validator=ge(0))
+    """HEAD: after which the balance is below 0, counted from the first request.
+
+    The next billing, one a minute, then deletes all jobs of every user (`cost/balance.go`).
+    """
     quotas: Mapping[str, int] = attrs.field(factory=dict)
     """HEAD: for a kind of GPU, how many a user may have running; only what runs already is counted."""
     finetune_time: float = attrs.field(default=60.0, validator=ge(0))

@@ -66,6 +66,12 @@ class RunProgress:
         self._fault_since = self._fault_at = 0.0
         self._unknown_since: float | None = None
 
+    @property
+    def calm(self) -> TaskStatus | None:
+        """TRAINING, once the run has begun and the engine answers well."""
+        is_calm = self.has_begun and self.final is None and self._faults == 0 and self._unknown_since is None
+        return TaskStatus.TRAINING if is_calm and self._has_been_seen else None
+
     def see(self, sighting: TaskInfo | Exception, now: float) -> tuple[TaskInfo, ...]:
         """Give the looks to believe.
 
@@ -90,6 +96,10 @@ class RunProgress:
         """Give TRAINING if it must have been passed: every ending but a deletion comes after it."""
         is_passed = previous is TaskStatus.INITIALIZED and look.status in SETTLED
         return (TaskInfo(TaskStatus.TRAINING, "On Training", observed_at=look.observed_at),) if is_passed else ()
+
+    def is_backward(self, previous: TaskStatus, status: TaskStatus) -> bool:
+        """True if a training that somebody else started is gone: the task is as if it had never been trained."""
+        return status is TaskStatus.INITIALIZED and previous is not TaskStatus.INITIALIZED
 
     def wants_look_within(self, now: float) -> float | None:
         """Ask for quick looks until a run on a used task has begun: its only sure sign may last less than a second."""

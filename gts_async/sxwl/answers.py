@@ -121,7 +121,7 @@ def read_done(call: str, answer: Answer) -> None:
 
 def read_listing(call: str, dialect: Dialect, answer: Answer) -> tuple[JobListing, ...]:
     """Give the jobs of one page; rows without an id, which nobody can ask about, are left out."""
-    _raise_refusal(call, answer)
+    _raise_refusal(call, answer, is_about_one=False)
     _check_rows(call, answer)
     rows = _page(call, answer).content
     return tuple(_listing(dialect, row, row.jobName, answer) for row in rows if row.jobName)
@@ -129,7 +129,7 @@ def read_listing(call: str, dialect: Dialect, answer: Answer) -> tuple[JobListin
 
 def read_gpu_types(call: str, answer: Answer) -> tuple[GpuType, ...]:
     """Give each kind of GPU once, by name: the newer servers have a row for every number of free ones."""
-    _raise_refusal(call, answer)
+    _raise_refusal(call, answer, is_about_one=False)
     _check_rows(call, answer)
     kinds: dict[str, GpuType] = {}
     for row in _document(call, answer, tuple[_Gpu, ...]):
@@ -238,12 +238,13 @@ _MEANINGS: tuple[tuple[tuple[str, ...], _Kind], ...] = (
 _STATUSES: dict[int, _Kind] = {401: Unauthorized, 403: Denied, 413: InvalidData, 429: RateLimited}
 
 
-def _raise_refusal(call: str, answer: Answer) -> None:
-    """Raise what an answer other than 200 to a repeatable call means."""
+def _raise_refusal(call: str, answer: Answer, *, is_about_one: bool = True) -> None:
+    """Raise what an answer other than 200 to a repeatable call means; a call about no one job misses none."""
     if answer.status == 200:
         return
     said = _said(answer)
-    if answer.status >= 500 or (answer.status == 400 and _has(said, PASSING)):
+    passing = PASSING if is_about_one else (*PASSING, NO_ROWS, DATABASE_QUERY)
+    if answer.status >= 500 or (answer.status == 400 and _has(said, passing)):
         text = f"{call}: the server failed ({answer.status}): {plain(said, 200)}"
         raise ServerFailed(text, status=answer.status, body=answer.start(), call=call)
     if answer.status == 400 and NO_ROWS in said:

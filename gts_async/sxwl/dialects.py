@@ -38,6 +38,7 @@ class Dialect:
     strings of digits. `words` are the statuses that a look answers, `numbers` those of a listing without words.
     `mark_field` is the field of a JobSpec that comes back in a listing, there under `mark_key` of ``jsonAll``.
     `has_urls`: a success brings the URL of the model. `fails_may_turn`: a fail may still become a success.
+    `hides_deletions`: a look may go on showing a deleted job as it was; only the listing tells.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dialect:
     mark_key: str
     has_urls: bool
     fails_may_turn: bool
+    hides_deletions: bool
 
 
 _SPELLED_ALIKE = (
@@ -109,6 +111,8 @@ _DOCUMENTED = Dialect(
     has_urls=True,
     # Any later word of the cluster replaces an earlier one, final or not (cpod_status_logic.go).
     fails_may_turn=True,
+    # The Java server's look is without a condition on deleted rows (UserJobMapper.xml).
+    hides_deletions=True,
 )
 
 _CURRENT = Dialect(
@@ -155,6 +159,7 @@ _CURRENT = Dialect(
     # The cluster no longer uploads what a training makes (syncjob.go: UploadModel is false).
     has_urls=False,
     fails_may_turn=False,
+    hides_deletions=False,
 )
 
 DIALECTS = (_DOCUMENTED, _CURRENT)

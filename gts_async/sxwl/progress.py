@@ -19,6 +19,15 @@ LOST_GRACE = 30.0
 
 SETTLED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED})
 
+HEADWAY = (
+    JobStatus.UNASSIGNED,
+    JobStatus.ASSIGNED,
+    JobStatus.PREPARING,
+    JobStatus.PENDING,
+    JobStatus.RUNNING,
+)
+"""The stages of the newer dialect in their order; pausing and paused come and go."""
+
 
 @attrs.frozen
 class _Held:
@@ -35,9 +44,21 @@ class JobProgress:
     `has_urls`: a success brings a URL sooner or later. `fails_may_turn`: a fail may still become a success.
     """
 
+    __slots__ = (
+        "_fails_may_turn",
+        "_has_urls",
+        "_held",
+        "_is_known",
+        "_unknown_since",
+        "calm",
+        "final",
+        "is_ours",
+    )
+
     def __init__(self, *, is_known: bool, has_urls: bool, fails_may_turn: bool) -> None:
         self.final: JobInfo | None = None
-        self._is_known = is_known
+        self.calm: JobStatus | None = None
+        self.is_ours = self._is_known = is_known
         self._has_urls = has_urls
         self._fails_may_turn = fails_may_turn
         self._held: _Held | None = None
@@ -45,6 +66,7 @@ class JobProgress:
 
     def see(self, sighting: JobInfo | Exception, now: float) -> tuple[JobInfo, ...]:
         """Give the looks to believe; raises NotFound (never been there) or WorkLost (gone)."""
+        self.calm = None
         if isinstance(sighting, NotFound):
             return self._see_nothing(sighting, now)
         if isinstance(sighting, Exception):
@@ -61,6 +83,8 @@ class JobProgress:
         self._held = None
         if sighting.status in SETTLED:
             self.final = sighting
+        else:
+            self.calm = sighting.status
         return (*turned, sighting)
 
     def between(self, previous: JobStatus, look: JobInfo) -> tuple[JobInfo, ...]:
@@ -68,6 +92,10 @@ class JobProgress:
         is_early = previous in (JobStatus.UNASSIGNED, JobStatus.ASSIGNED, JobStatus.PREPARING, JobStatus.PENDING)
         is_passed = is_early and look.status is JobStatus.SUCCEEDED
         return (JobInfo(JobStatus.RUNNING, observed_at=look.observed_at),) if is_passed else ()
+
+    def is_backward(self, previous: JobStatus, status: JobStatus) -> bool:
+        """True if the cluster has put the job back, as when it is queued anew."""
+        return previous in HEADWAY and status in HEADWAY and HEADWAY.index(status) < HEADWAY.index(previous)
 
     def wants_look_within(self, now: float) -> float | None:
         """Ask for nothing more than the schedule gives: the cluster reports every 10 s."""

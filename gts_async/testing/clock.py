@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -73,6 +73,12 @@ class FakeClock:
                 is_over = True
                 alarm.cancel()
 
+    def call_later(self, seconds: float, action: Callable[[], object]) -> asyncio.Future[None]:
+        """Call `action` when that many seconds have passed here; `cancel` the future to call it off."""
+        alarm = self._alarm(seconds)
+        alarm.add_done_callback(lambda rung: None if rung.cancelled() else action())
+        return alarm
+
     def advance(self, seconds: float) -> None:
         """Let that much time pass and wake whoever is due."""
         self._jump_to(self._now + seconds)
@@ -81,7 +87,9 @@ class FakeClock:
         alarm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._due, (self._now + max(0.0, seconds), next(self._numbers), alarm))
         self._turns = self._idle = 0
-        self._threads = anyio.to_thread.current_default_thread_limiter()
+        if asyncio.current_task() is not None:
+            # In a callback of the loop's, anyio cannot tell which one it runs on.
+            self._threads = anyio.to_thread.current_default_thread_limiter()
         if self._autojump and self._turning is None:
             self._turning = asyncio.get_running_loop().call_soon(self._turn)
         return alarm

@@ -54,4 +54,6 @@ class EmulatorTransport(httpx.AsyncBaseTransport):
         await asyncio.sleep(0)
         if fault is not None:
             return fault.outcome(request)
+        if answer.status == 0:  # `emulator.cloud.DROPPED`
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.", request=request)
         return httpx.Response(answer.status, headers=list(answer.headers), content=answer.body)

@@ -139,6 +139,15 @@ def test_without_a_url_there_is_none(missing):
     assert kept.callbacks(NOW + 1000) == ()
 
 
+@pytest.mark.parametrize("form", list(CallbackForm))
+@pytest.mark.parametrize("url", ["https://mark.invalid/#gts-1", "http://a.invalid", "HTTP://x.invalid:80/a?b"])
+def test_to_a_host_that_cannot_be_there_none_is_sent(form, url):
+    kept = cloud(callbacks=form)
+    create(kept, callbackUrl=url)
+    create(kept, callbackUrl="https://h/invalid/#.invalid/")
+    assert len(kept.callbacks(NOW + 1000)) == 1
+
+
 def test_without_a_file_row_go_sends_none_and_java_one_without_id():
     kept = cloud(url_delay=1.0)
     create(kept)

@@ -107,6 +107,7 @@ def test_env_is_not_looked_at_and_the_rest_is_optional(change):
     ("quirks", "message"),
     [
         ({"balance": -0.01}, "余额不足"),
+        ({"balance": None}, "sql: no rows in result set"),
         (
             {"quotas": {GPU: 0}},
             f"JobCreate CheckQuota userId: user-00000000-0000-0000-0000-000000000001 gpu: {GPU} left: 0 need: 1",
@@ -115,6 +116,27 @@ def test_env_is_not_looked_at_and_the_rest_is_optional(change):
 )
 def test_balance_and_quota_are_looked_at(quirks, message):
     assert refused(cloud(**quirks).answer(post(TRAINING, BODY), NOW)) == message
+
+
+def test_the_first_billing_after_the_balance_is_used_up_deletes_all_jobs_and_none_can_be_made_any_more():
+    runner = ScriptedRunner(running=1000)
+    kept = cloud(runner, others=("o",), broke_after=70.0)
+    jobs = [create(kept), create(kept, NOW + 69, token="o")]
+    assert refused(kept.answer(post(TRAINING, BODY), NOW + 70)) == "余额不足"
+    assert gpu_status(kept, jobs[0], NOW + 119) == "running"
+    assert refused(kept.answer(get(GPU_STATUS, ("job_id", jobs[0])), NOW + 120)) == "数据库查询错误"
+    for token in ("t", "o"):
+        rows = json.loads(kept.answer(get(TRAINING, ("current", "1"), ("size", "9"), token=token), NOW + 130).body)
+        assert (rows["content"], rows["totalElements"]) == ([], 1)
+    assert runner.killed == jobs
+
+
+def test_jobs_are_deleted_at_the_billing_and_not_when_somebody_asks():
+    runner = ScriptedRunner(running=100)
+    kept = cloud(runner, broke_after=30.0)
+    job_id = create(kept)
+    assert refused(kept.answer(get(GPU_STATUS, ("job_id", job_id)), NOW + 1e6)) == "数据库查询错误"
+    assert runner.killed == [job_id]
 
 
 def test_a_quota_counts_only_what_runs():

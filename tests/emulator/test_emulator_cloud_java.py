@@ -236,6 +236,14 @@ def test_the_body_of_a_success_is_not_escaped_and_has_the_url_first():
     assert text.endswith('","status":"success"}')
 
 
+def test_a_success_may_be_misspelled():
+    kept = cloud(misspells_success=True)
+    job_id = create(kept)
+    assert status(kept, job_id, NOW + 60) == {"status": "working"}
+    assert status(kept, job_id, NOW + 70)["status"] == "sucess"
+    assert "url" in status(kept, job_id, NOW + 70)
+
+
 def test_a_success_without_a_file_row_has_no_url_key():
     kept = cloud(url_delay=30.0)
     job_id = create(kept)

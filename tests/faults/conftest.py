@@ -3,14 +3,25 @@
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import socket
 import traceback
+from urllib.parse import parse_qs
 
+import attrs
+import httpx
 import pytest
 
-from gts_async import AsyncSession, GtsAsyncError, JobSpec, JobStatus, RetryPolicy, Timeouts
-from gts_async.testing import ChaosServer, chaos
+from gts_async import AsyncSession, GtsAsyncError, Intent, JobSpec, JobStatus, RetryPolicy, Timeouts
+from gts_async.emulator.backends import JobStage, Stage
+from gts_async.emulator.cloud import Cloud, Generation
+from gts_async.emulator.engine import Engine
+from gts_async.emulator.scripted import MemoryFiles, Script, ScriptedTrainer
+from gts_async.emulator.scripted_jobs import ScriptedRunner
+from gts_async.emulator.store import ObjectStore
+from gts_async.testing import ChaosServer, EmulatorTransport, FakeClock, chaos
+from gts_async.wire import Answer
 
 TOKEN = "TOPSECRET" * 4
 SPEC = JobSpec(gpu_type="NVIDIA-GeForce-RTX-3090", image_path="registry.test/image", run_command="python train.py")
@@ -48,8 +59,8 @@ class Floor:
         return await self._kept(self.session._cloud.exchange.send(self._status(), **options))
 
     async def create(self, **options):
-        """Submit a job: a call that must not be repeated."""
-        return await self._kept(self.session.submit(SPEC, **options))
+        """Send a create, without looking for its job if the answer is lost: a call that must not be repeated."""
+        return await self._kept(self.session._submission.send(Intent("", SPEC), **options))
 
     async def send(self, call, **options):
         """Do either, by its name."""
@@ -202,5 +213,203 @@ def resolve(monkeypatch):
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
         return asked
+
+    return give
+
+
+# Works that are watched
+
+FILES = {"train_data": "train.json", "val_data": "dev.json", "test_data": "test.json", "label_data": "labels.json"}
+ROW = json.dumps({"id": 1, "content": "text", "label": "a"}).encode()
+CONTENTS = {"labels.json": b'{"labels": ["a"]}', "train.json": ROW, "dev.json": ROW, "test.json": ROW}
+GENERATIONS = {"java": Generation.JAVA, "go": Generation.GO, "head": Generation.HEAD}
+LOOKS = ("/api/check_task_status", "/api/userJob/job_status", "/api/job/gpu/status")
+CREATES = ("/api/create_task/", "/api/upfiles/", "/api/train", "/api/userJob", "/api/job/training")
+WORDS = {
+    "engine": {"new": 0, "going": 1, "done": 2, "failed": 3},
+    "java": {"going": "working", "done": "success", "failed": "fail"},
+    "go": {"going": "working", "done": "success", "failed": "fail"},
+    "head": {"new": "pending", "going": "running", "done": "succeeded", "failed": "failed"},
+}
+STOPS = ("/api/stop_train", "/api/userJob/job_del", "/api/job/gpu/stop")
+
+
+class Held(httpx.AsyncBaseTransport):
+    """Keeps each request to a path with one of the `endings`, until it is let go or closed; `kept` of them now."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.endings = ()
+        self.kept = 0
+        self._is_closed = False
+        self._free = asyncio.Event()
+
+    async def handle_async_request(self, request):
+        if request.url.path.endswith(self.endings):
+            self.kept += 1
+            try:
+                await self._free.wait()
+            finally:
+                self.kept -= 1
+        if self._is_closed:
+            raise httpx.ReadError("closed", request=request)
+        return await self.inner.handle_async_request(request)
+
+    def hold(self, *endings):
+        """Keep what comes from now on."""
+        self.endings = endings or ("",)
+
+    def let_go(self):
+        """Keep nothing any more."""
+        self.endings = ()
+        self._free.set()
+
+    async def aclose(self):
+        self._is_closed = True
+        self.let_go()
+
+
+class Watched:
+    """A service of one `kind` with works that last `lasts` seconds, and all requests with their times.
+
+    `held` keeps requests if it is told to. `told` gives, for the id of a work, the answer that its looks get instead of
+    the service's own. `token` is the only good one, if there is one.
+    """
+
+    def __init__(self, kind, folder, *, clock=None, lasts=100.0, outcome="good"):
+        self.kind = kind
+        self.clock = clock or FakeClock()
+        self.paths = [folder / name for name in CONTENTS]
+        self.lasts = lasts
+        self.outcome = outcome
+        self.told = {}
+        self.token = None
+        self.seen = []
+        self._made = []
+        self.service = self._fresh()
+
+    def _fresh(self):
+        if self.kind == "engine":
+            ends = {"good": Stage.SUCCEEDED, "failed": Stage.FAILED}
+            training = self.lasts if self.outcome in ends else 1e9
+            script = Script(startup=5.0, training=training, outcome=ends.get(self.outcome, Stage.SUCCEEDED))
+            files = MemoryFiles()
+            return Engine(files, ScriptedTrainer(files, default=script))
+        ends = {"good": JobStage.UPLOADED, "failed": JobStage.FAILED, "stuck": JobStage.RUNNING}
+        self.runner = ScriptedRunner(queued=5.0, running=self.lasts, packing=5.0, outcome=ends[self.outcome])
+        store = ObjectStore(b"not a secret", "https://store.test")
+        return Cloud(self.runner, store, token=None, generation=GENERATIONS[self.kind])
+
+    def answer(self, request, now):
+        """Answer as the service does now."""
+        self.seen.append((self.clock.now(), request))
+        if request.method == "POST" and request.path in CREATES:
+            self._made.append((request, now))
+        if self.token is not None and request.header("authorization") != f"Bearer {self.token}":
+            return Answer(401, (("content-type", "text/plain"),), b"invalid token", None)
+        told = self.told.get(work_of(request)) if request.path in LOOKS else None
+        return self.service.answer(request, now) if told is None else told
+
+    def lose(self, works):
+        """Come back without these works, as from a backup that is older than they are: they are the newest."""
+        self.service = self._fresh()
+        if self.kind == "engine":
+            lost = {work.id for work in works}
+            kept = [(request, at) for request, at in self._made if work_of(request) not in lost]
+        else:
+            kept = self._made[: len(self._made) - len(works)]
+        for request, at in kept:
+            assert self.service.answer(request, at).status == 200
+
+    def tell(self, work, word, **more):
+        """Answer every look at the work with that word, whatever the service knows; see `WORDS`."""
+        said = WORDS[self.kind][word]
+        document = {"ret_code": said, "message": ""} if self.kind == "engine" else {"status": said}
+        headers = (("content-type", "application/json"),)
+        self.told[work.id] = Answer(200, headers, json.dumps({**document, **more}).encode(), None)
+
+    async def is_down(self, seconds, fault):
+        """Have all requests meet `fault` (of `gts_async.testing.faults`) for so long; gives how many did."""
+        most = 10**9
+        outage = fault(times=most)
+        self.transport.faults.append(outage)
+        await self.clock.sleep(seconds)
+        self.transport.faults.remove(outage)
+        return most - outage.times
+
+    def session(self, **options):
+        """Give a session that talks to it."""
+        transport = EmulatorTransport(
+            {"https://works.test": self}, lambda: self.clock.wall().timestamp(), faults=options.pop("faults", ())
+        )
+        self.transport = transport
+        self.held = Held(transport)
+        return AsyncSession(
+            transport=self.held,
+            engine="https://works.test",
+            cloud="https://works.test/api",
+            token=options.pop("token", TOKEN),
+            dialect="2024-04" if self.kind == "head" else "2023-12",
+            clock=self.clock,
+            **options,
+        )
+
+    async def begin(self, session, count=1):
+        """Begin so many works and give their handles."""
+        if self.kind != "engine":
+            return [await session.submit(SPEC) for _ in range(count)]
+        for path in self.paths:
+            path.write_bytes(CONTENTS[path.name])
+        task = await session.create_task("task-0", task_type="classification", engine_type="qiankunding")
+        await task.upload(*self.paths, check=False)
+        runs = [await task.train(**FILES)]
+        # All others are made in the same way, without the way there.
+        made = [request for _, request in self.seen if request.path in CREATES]
+        for number in range(1, count):
+            for request in made:
+                body = request.body.replace(b"task-0", f"task-{number}".encode())
+                self.answer(attrs.evolve(request, body=body), self.clock.wall().timestamp())
+            runs.append(session.resume(runs[0].token().replace("task-0", f"task-{number}")))
+        return runs
+
+    def looks(self, work=None, since=0.0):
+        """Give when each look of its own (at this work) came."""
+        return [
+            at
+            for at, request in self.seen
+            if at >= since and request.path in LOOKS and (work is None or work_of(request) == work.id)
+        ]
+
+    def listings(self, since=0.0):
+        """Give when each page of a listing was asked for."""
+        return [at for at, request in self.seen if at >= since and request.path in CREATES and request.method == "GET"]
+
+    def stops(self):
+        """Give when each stop came."""
+        return [at for at, request in self.seen if request.path in STOPS]
+
+
+def work_of(request):
+    """Give the id of the work that a request is about, None if there is none."""
+    if job_id := dict(request.query).get("job_id"):
+        return job_id
+    if request.body.startswith(b"job_id="):
+        return parse_qs(request.body.decode())["job_id"][0]
+    document = json.loads(request.body) if request.body.startswith(b"{") else {}
+    return document.get("task_id") or document.get("task_name") or document.get("job_id")
+
+
+@pytest.fixture(params=["engine", *GENERATIONS])
+def kind(request):
+    """Give each kind of service whose works can be watched."""
+    return request.param
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """Give ``watched(kind, …)``: a service of that kind with works to watch, on a fake clock of its own by default."""
+
+    def give(kind, **options):
+        return Watched(kind, tmp_path, **options)
 
     return give

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gts_async import InvalidData, JobSpec, OutcomeUnknown, TimedOut, Timeouts, UnexpectedAnswer
+from gts_async import Intent, InvalidData, JobSpec, OutcomeUnknown, TimedOut, Timeouts, UnexpectedAnswer
 from gts_async.testing import ChaosServer, chaos
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -68,7 +68,7 @@ async def test_an_upload_that_is_always_cut_ends_after_four_tries(floor, server,
 async def test_a_create_that_is_cut_while_it_is_sent_is_unknown_and_sent_once(floor, server, big_spec, cut):
     server.on_connection(cut)
     async with floor(server) as this:
-        error = await this.fails(OutcomeUnknown, this.session.submit(big_spec))
+        error = await this.fails(OutcomeUnknown, this.session._submission.send(Intent("", big_spec)))
         assert len(error.attempts) == server.connections == 1
 
 
@@ -82,7 +82,9 @@ async def refuses_early(connection):
 async def test_a_refusal_that_comes_during_the_upload_is_told_and_the_create_not_sent_again(floor, server, big_spec):
     server.on_connection(refuses_early)
     async with floor(server) as this:
-        await this.fails(InvalidData, this.session.submit(big_spec), code=413, message="the body is too large")
+        await this.fails(
+            InvalidData, this.session._submission.send(Intent("", big_spec)), code=413, message="the body is too large"
+        )
         assert server.connections == 1
 
 
@@ -108,7 +110,7 @@ async def test_an_upload_that_stalls_is_begun_anew_after_a_silence(floor, server
 async def test_a_create_whose_body_is_not_read_is_unknown_when_its_time_is_over(floor, server, big_spec):
     server.on_connection(chaos.stall())
     async with floor(server) as this:
-        error = await this.fails(TimedOut, this.session.submit(big_spec, timeout=0.2))
+        error = await this.fails(TimedOut, this.session._submission.send(Intent("", big_spec), timeout=0.2))
         assert len(error.attempts) == server.connections == 1
 
 

@@ -72,7 +72,7 @@ async def turns(count=200):
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("many", [1, 20], ids=["C7 one watch", "C7 twenty watches"])
+@pytest.mark.parametrize("many", [1, 9], ids=["C7 one watch", "C7 nine watches"])
 async def test_after_an_hour_of_sleep_each_job_is_looked_at_once_and_no_missed_look_is_made_up_for(many):
     clock = FakeClock(autojump=False)
     sent = []

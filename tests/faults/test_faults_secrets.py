@@ -47,10 +47,10 @@ from gts_async import (
     WorkStopped,
 )
 from gts_async.__main__ import main
+from gts_async._checkpoint import Checkpoint
 from gts_async._files.address import HERE
 from gts_async._files.download import MinimumSpeed, download
 from gts_async._flow.clock import SystemClock
-from gts_async._journal import Checkpoint
 from gts_async.callbacks import receiver
 from gts_async.sxwl.values import JobInfo, JobStatus
 from gts_async.testing import ChaosServer, FakeClock, chaos
@@ -428,7 +428,7 @@ async def test_no_answer_brings_a_secret_into_view(ledger, server, fault):
     async with session_for(server, on_event=events.append) as session:
         server.otherwise(*fault)
         await ledger.meet(session.job("j-1").status())
-        await ledger.meet(session.submit(SPEC))
+        await ledger.meet(session.submit(SPEC, timeout=0.5))
         await ledger.meet(session.list_jobs())
         ledger.things += [*insides(session), events]
     assert len(server.requests) >= 3
@@ -720,11 +720,21 @@ def test_a_look_shows_its_url_to_nobody_but_whoever_asks_for_it(ledger):
 # What is on the disk
 
 
+class Hurried(SystemClock):
+    """Waits a hundredth of what it is asked to: a lost answer is settled after half a minute."""
+
+    async def sleep(self, seconds):
+        await super().sleep(seconds / 100)
+
+    def now(self):
+        return super().now() * 100
+
+
 async def test_no_journal_holds_a_secret(ledger, server, tmp_path):
     book = tmp_path / "batch.db"
     specs = [SPEC] * 3
     for _ in range(2):
-        async with session_for(server) as session:
+        async with session_for(server, clock=Hurried()) as session:
             server.on_request(chaos.answer(json={"job_id": "j-1"}))
             server.otherwise(giving({"message": SAID}, 500))
             async with session.submit_many(specs, journal=book) as outcomes:

@@ -28,6 +28,9 @@ class Waiting:
             await asyncio.Event().wait()
         return self.ending
 
+    def judged(self, final):
+        return final
+
 
 class Stop:
     def __init__(self, error=None):

@@ -21,8 +21,10 @@ from gts_async import (
     WorkLost,
     WorkStalled,
 )
-from gts_async._flow.hub import Bell, Eye, Hub, LookBudget
-from gts_async._flow.watch import PATIENCE, Watch
+from gts_async._flow.course import PATIENCE, Course, Setting
+from gts_async._flow.hub import Hub
+from gts_async._flow.lane import Lane
+from gts_async._flow.watch import Watch
 from gts_async.testing import FakeClock
 
 
@@ -54,6 +56,7 @@ class Progress:
     def __init__(self, *, hurry=None):
         self.final = None
         self.hurry = hurry
+        self.calm = None
 
     def see(self, sighting, now):
         if isinstance(sighting, Exception):
@@ -64,6 +67,9 @@ class Progress:
 
     def between(self, previous, look):
         return (RUNNING,) if (previous, look.status) == (Stage.QUEUED, Stage.DONE) else ()
+
+    def is_backward(self, previous, status):
+        return status.value < previous.value
 
     def wants_look_within(self, now):
         return self.hurry
@@ -77,7 +83,7 @@ class Looking:
         self.times = []
         self.in_flight = 0
 
-    async def __call__(self):
+    async def __call__(self, work_id):
         self.times.append(self.clock.now())
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         self.in_flight += 1
@@ -93,10 +99,17 @@ class Looking:
 SECOND = Schedule(fraction=0, minimum=1.0, maximum=1.0, jitter=0)
 
 
-def watch(look, **options):
-    options = {"schedule": SECOND, "budget": LookBudget(1e6), "progress": Progress(), **options}
-    options.setdefault("eye", Eye(Bell()))
-    return Watch(Handle(), look, clock=look.clock, chance=lambda: 0.5, **options)
+def lane(look, *, per_second=1e6, hub=None):
+    """Give what the watches of one scripted service share."""
+    return Lane(hub or Hub(look.clock, per_second), look)
+
+
+def watch(look, *, lane=None, schedule=SECOND, progress=None, course=None, on_event=None, per_second=1e6, **options):
+    lane = lane or Lane(Hub(look.clock, per_second), look)
+    if course is None:
+        setting = Setting(clock=look.clock, schedule=schedule, on_event=on_event, chance=lambda: 0.5)
+        course = Course(setting, "work-1", progress or Progress())
+    return Watch(Handle(), course, lane, lambda final: None, **options)
 
 
 @pytest.fixture
@@ -154,22 +167,24 @@ async def test_the_interval_grows_with_the_time_in_the_status_and_begins_anew_at
 
 
 async def test_a_ring_brings_the_next_look_forward(clock):
-    bell, look = Bell(), Looking(clock, QUEUED, DONE)
-    waiting = asyncio.create_task(watch(look, eye=Eye(bell), schedule=Schedule(minimum=100, maximum=100)).settled())
+    look = Looking(clock, QUEUED, DONE)
+    shared = lane(look)
+    waiting = asyncio.create_task(watch(look, lane=shared, schedule=Schedule(minimum=100, maximum=100)).settled())
     while not look.times:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
-    bell.ring()
+    shared.hub.ring("work-1")
     assert await waiting == DONE
     assert clock.now() < 1
 
 
 async def test_a_ring_during_a_look_brings_another_look_at_once(clock):
-    bell, look = Bell(), Looking(clock, QUEUED, DONE, takes=0.5)
-    waiting = asyncio.create_task(watch(look, eye=Eye(bell), schedule=Schedule(minimum=100, maximum=100)).settled())
+    look = Looking(clock, QUEUED, DONE, takes=0.5)
+    shared = lane(look)
+    waiting = asyncio.create_task(watch(look, lane=shared, schedule=Schedule(minimum=100, maximum=100)).settled())
     while not look.in_flight:
         await asyncio.sleep(0)
-    bell.ring()
+    shared.hub.ring("work-1")
     await waiting
     assert look.times == [0.0, 0.5]
 
@@ -181,7 +196,7 @@ async def test_a_ring_during_a_look_brings_another_look_at_once(clock):
 )
 async def test_the_deadline_ends_it_wherever_it_is(clock, takes, per_second, deadline):
     look = Looking(clock, QUEUED, takes=takes)
-    watching = watch(look, budget=LookBudget(per_second), deadline=deadline)
+    watching = watch(look, per_second=per_second, deadline=deadline)
     with pytest.raises(DeadlineExceeded) as caught:
         await watching.settled()
     error = caught.value
@@ -267,8 +282,10 @@ async def test_closing_ends_it(clock):
 
 
 async def test_many_watches_keep_the_sessions_budget(clock):
-    budget, look = LookBudget(10.0), Looking(clock, QUEUED, takes=0.0)
-    waiting = [asyncio.create_task(watch(look, budget=budget, deadline=20).settled()) for _ in range(50)]
+    look = Looking(clock, QUEUED, takes=0.0)
+    hub = Hub(clock, 10.0)
+    lanes = [lane(look, hub=hub) for _ in range(50)]
+    waiting = [asyncio.create_task(watch(look, lane=one, deadline=20).settled()) for one in lanes]
     await asyncio.gather(*waiting, return_exceptions=True)
     gaps = [after - before for before, after in zip(look.times, look.times[1:], strict=False)]
     assert min(gaps) == pytest.approx(0.1)
@@ -323,8 +340,9 @@ async def test_the_hook_is_told_every_transition_and_its_errors_lose_none(clock,
 
 
 async def test_one_thing_is_looked_at_once_however_many_watch_it(clock):
-    eye, look = Eye(Bell()), Looking(clock, QUEUED, QUEUED, QUEUED, RUNNING, RUNNING, DONE, takes=0.1)
-    watches = [watch(look, eye=eye) for _ in range(50)]
+    look = Looking(clock, QUEUED, QUEUED, QUEUED, RUNNING, RUNNING, DONE, takes=0.1)
+    shared = lane(look)
+    watches = [watch(look, lane=shared) for _ in range(50)]
     tellings = await asyncio.gather(*map(told, watches))
     # The first look had begun before the others asked.
     assert len(look.times) == 6
@@ -332,12 +350,13 @@ async def test_one_thing_is_looked_at_once_however_many_watch_it(clock):
 
 
 async def test_the_most_eager_watch_looks_for_all(clock):
-    eye, look = Eye(Bell()), Looking(clock, *[QUEUED] * 11, DONE)
-    rare = watch(look, eye=eye, schedule=Schedule(minimum=1000, maximum=1000))
+    look = Looking(clock, *[QUEUED] * 11, DONE)
+    shared = lane(look)
+    rare = watch(look, lane=shared, schedule=Schedule(minimum=1000, maximum=1000))
     first = asyncio.create_task(rare.settled())
     while not look.times:
         await asyncio.sleep(0)
-    assert (await watch(look, eye=eye).settled()).status is Stage.DONE
+    assert (await watch(look, lane=shared).settled()).status is Stage.DONE
     assert (await first).status is Stage.DONE
     assert clock.now() == 10.0
 
@@ -345,12 +364,13 @@ async def test_the_most_eager_watch_looks_for_all(clock):
 async def test_cancelling_the_one_that_looks_leaves_the_look_to_another(clock, cancelled_after):
     before = asyncio.all_tasks()
     for turns in range(41):
-        eye, look = Eye(Bell()), Looking(clock, QUEUED, QUEUED, DONE, takes=0.1)
+        look = Looking(clock, QUEUED, QUEUED, DONE, takes=0.1)
+        shared = lane(look)
         other = []
 
-        async def two(eye=eye, look=look, other=other):
-            other.append(asyncio.create_task(watch(look, eye=eye, deadline=100).settled()))
-            await watch(look, eye=eye, deadline=100).settled()
+        async def two(shared=shared, look=look, other=other):
+            other.append(asyncio.create_task(watch(look, lane=shared, deadline=100).settled()))
+            await watch(look, lane=shared, deadline=100).settled()
 
         await cancelled_after(turns, two)
         for task in other:
@@ -359,38 +379,41 @@ async def test_cancelling_the_one_that_looks_leaves_the_look_to_another(clock, c
         assert asyncio.all_tasks() == before
 
 
-async def test_a_bad_look_is_shared_but_an_end_is_everybodys_own(clock):
-    eye, look = Eye(Bell()), Looking(clock, QUEUED, QUEUED, NotSent("refused"), Unauthorized("401"))
-    waiting = [asyncio.create_task(watch(look, eye=eye).settled()) for _ in range(3)]
+async def test_a_bad_look_is_shared_and_so_is_an_end_of_which_everybody_gets_an_error_of_his_own(clock):
+    look = Looking(clock, QUEUED, QUEUED, NotSent("refused"), Unauthorized("401"))
+    shared = lane(look)
+    waiting = [asyncio.create_task(watch(look, lane=shared).settled()) for _ in range(3)]
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results] == [Unauthorized] * 3
-    assert look.times == [0, 0, 1, 2, 2, 2]
+    # The first look had begun before the others asked.
+    assert look.times == [0, 0, 1, 2]
+    assert len(set(map(id, results))) == 3
 
 
 async def test_a_ring_is_one_look_for_all(clock):
-    bell = Bell()
-    eye, look = Eye(bell), Looking(clock, QUEUED, QUEUED, DONE, takes=0.25)
+    look = Looking(clock, QUEUED, QUEUED, DONE, takes=0.25)
+    shared = lane(look)
     slow = Schedule(minimum=100, maximum=100)
-    waiting = [asyncio.create_task(watch(look, eye=eye, schedule=slow).settled()) for _ in range(9)]
+    waiting = [asyncio.create_task(watch(look, lane=shared, schedule=slow).settled()) for _ in range(9)]
     await clock.sleep(1)
-    bell.ring()
+    shared.hub.ring("work-1")
     await asyncio.gather(*waiting)
     assert look.times == [0.0, 0.25, 1.0]
 
 
 async def test_a_look_that_had_begun_before_is_not_taken_for_a_new_watch(clock):
-    eye, look = Eye(Bell()), Looking(clock, QUEUED, DONE, takes=1)
-    first = asyncio.create_task(anext(watch(look, eye=eye)))
+    look = Looking(clock, QUEUED, DONE, takes=1)
+    shared = lane(look)
+    first = asyncio.create_task(anext(watch(look, lane=shared)))
     await clock.sleep(0.5)
-    assert (await watch(look, eye=eye).settled()).status is Stage.DONE
+    assert (await watch(look, lane=shared).settled()).status is Stage.DONE
     assert (await first).status is Stage.QUEUED
     assert look.times == [0.0, 1.0]
 
 
 async def test_things_of_different_kinds_are_looked_at_apart_though_their_ids_are_equal(clock):
-    hub = Hub(1e6)
-    task, job = hub.eye("Engine", "a"), hub.eye("Cloud", "a")
+    hub = Hub(clock, 1e6)
     look, other = Looking(clock, QUEUED, DONE), Looking(clock, QUEUED, QUEUED, RUNNING, DONE)
-    await asyncio.gather(watch(look, eye=task).settled(), watch(other, eye=job).settled())
+    task, job = lane(look, hub=hub), lane(other, hub=hub)
+    await asyncio.gather(watch(look, lane=task).settled(), watch(other, lane=job).settled())
     assert (len(look.times), len(other.times)) == (2, 4)
-    assert task.bell is job.bell

@@ -193,12 +193,31 @@ NO_ROWS = "sql: no rows in result set"
 QUOTA = "JobCreate CheckQuota userId: user-1 gpu: A100 left: 0 need: 1"
 
 
+NO_SUCH = [
+    (text(400, NO_ROWS + "\n"), NO_ROWS),
+    (Answer.json(400, {"message": NO_ROWS}), NO_ROWS),
+    (Answer.json(400, {"message": "数据库查询错误"}), "数据库查询错误"),
+]
+
+
+@pytest.mark.parametrize(("answer", "message"), NO_SUCH)
+@pytest.mark.parametrize("call", REPEATABLE[:4], ids=name)
+def test_what_is_not_there_is_not_found(call, answer, message):
+    with pytest.raises(NotFound) as caught:
+        call.read(answer)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(("answer", "message"), NO_SUCH)
+@pytest.mark.parametrize("call", REPEATABLE[4:], ids=name)
+def test_what_is_no_question_about_one_job_is_not_answered_by_there_is_none(call, answer, message):
+    with pytest.raises(ServerFailed, match=message):
+        call.read(answer)
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (text(400, NO_ROWS + "\n"), NotFound, NO_ROWS),
-        (Answer.json(400, {"message": NO_ROWS}), NotFound, NO_ROWS),
-        (Answer.json(400, {"message": "数据库查询错误"}), NotFound, "数据库查询错误"),
         (Answer.json(400, {"message": "无权访问该任务"}), Denied, "无权访问该任务"),
         (Answer.json(400, {"message": 'field "job_id" is not set'}), InvalidData, 'field "job_id" is not set'),
         (

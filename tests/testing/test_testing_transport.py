@@ -5,6 +5,7 @@ import asyncio
 import httpx
 import pytest
 
+from gts_async.emulator.cloud import DROPPED
 from gts_async.testing import EmulatorTransport, faults
 from gts_async.wire import Answer
 
@@ -76,6 +77,19 @@ async def test_a_fault_before_keeps_the_request_from_the_server_and_one_after_do
             await client.get("http://engine.test/")
         assert len(server.asked) == len(transport.seen) == seen
     assert (await client.get("http://engine.test/")).status_code == 200
+
+
+async def test_an_answer_that_the_cloud_drops_is_a_connection_that_ends_without_one():
+    class Dropping(Echo):
+        def answer(self, request, now):
+            super().answer(request, now)
+            return DROPPED
+
+    server = Dropping()
+    async with httpx.AsyncClient(transport=EmulatorTransport({"http://cloud.test": server}, lambda: 0.0)) as client:
+        with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):
+            await client.get("http://cloud.test/")
+    assert len(server.asked) == 1
 
 
 async def test_faults_meet_the_requests_they_are_for_in_order(client, transport):

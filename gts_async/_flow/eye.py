@@ -1,0 +1,116 @@
+"""Eye: one thing on the server's side that is looked at, and who follows it: each look is one for all of them."""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gts_async._flow.course import Course
+from gts_async._flow.wheel import NEVER
+
+if TYPE_CHECKING:
+    from gts_async._flow.lane import Lane
+
+
+class Turns(deque["Eye"]):
+    """Looks that are to be made now by whoever waits for them: see `looking`.
+
+    `tell` wakes somebody who makes them; `is_shared` if more than one can.
+    """
+
+    is_shared = False
+
+    def tell(self) -> None:
+        """Wake somebody who makes these looks."""
+        raise NotImplementedError
+
+
+class Follower(Protocol):
+    """Somebody who waits for news of a work: a watch that is stepped, or one of many in `many`.
+
+    `course` is what it reads of, `turns` where to put a look that is due, if a task of its own will make it now. If
+    `wants_changes_only`, it need not hear of a look that shows what was known.
+    """
+
+    course: Course[Any]
+    turns: Turns | None
+    wants_changes_only: bool
+
+    def hear(self) -> None:
+        """Be told that a look was made."""
+        ...
+
+    def end(self, error: Exception) -> None:
+        """Be told that there will be no more looks."""
+        ...
+
+    def wish(self, now: float) -> float:
+        """Give the seconds within which it wants a look; 0 or less is at once."""
+        ...
+
+
+class Eye:
+    """One thing that is looked at, as long as anybody follows it.
+
+    `due` is when the next look is (see `Wheel`), `interval` what lies between two. A look that `is_ready` waits for its
+    turn; `is_rung`: there is news that no look has seen yet. `own_looks` is how many more looks it gets by itself,
+    because a listing does not show what there is to see.
+    """
+
+    __slots__ = (
+        "due",
+        "interval",
+        "is_looking",
+        "is_ready",
+        "is_rung",
+        "lane",
+        "only",
+        "others",
+        "own_looks",
+        "work_id",
+    )
+
+    def __init__(self, lane: "Lane", work_id: str) -> None:
+        self.lane = lane
+        self.work_id = work_id
+        # Nearly always there is one, of tens of thousands: a list for each would be most of what they take.
+        self.only: Follower | None = None
+        self.others: tuple[Follower, ...] = ()
+        self.due = NEVER
+        self.interval = 0.0
+        self.is_ready = self.is_looking = self.is_rung = False
+        self.own_looks = 0
+
+    @property
+    def followers(self) -> tuple[Follower, ...]:
+        """Everybody who follows."""
+        return self.others if self.only is None else (self.only,)
+
+    def add(self, follower: Follower) -> None:
+        """Let somebody follow."""
+        if self.only is None and not self.others:
+            self.only = follower
+        else:
+            self.others = (*self.followers, follower)
+            self.only = None
+
+    def remove(self, follower: Follower) -> None:
+        """Let somebody who may follow do so no more."""
+        left = tuple(other for other in self.followers if other is not follower)
+        self.only, self.others = (left[0], ()) if len(left) == 1 else (None, left)
+
+    @property
+    def turns(self) -> Turns | None:
+        """Where to put a look that is due; None if nobody is there to make it."""
+        return next((follower.turns for follower in self.followers if follower.turns is not None), None)
+
+    def wish(self, now: float) -> float:
+        """Give the seconds within which the most eager follower wants the next look."""
+        return min(follower.wish(now) for follower in self.followers)
+
+    def show(self, sighting: Any, number: int, now: float) -> None:
+        """Let every follower's course see what the look of that number saw, then tell the followers."""
+        followers = self.followers
+        for follower in followers:
+            if follower.course.number < number:
+                follower.course.see(sighting, number, now)
+        for follower in followers:
+            follower.hear()

@@ -1,0 +1,53 @@
+"""Looking: makes the looks whose turn it is, in the task of whoever waits for them, and shows them to all."""
+
+import asyncio
+
+from gts_async._errors import GtsAsyncError
+from gts_async._flow.eye import Turns
+
+BREATH = 0.002
+"""Seconds after which the loop gets a turn, however many looks are answered at once."""
+
+
+async def look_all(turns: Turns) -> None:
+    """Make the looks of `turns` one after the other, until none is left; those of a listing are all made by it.
+
+    A look that is cut (by cancellation) is given to the next who follows.
+    """
+    if not turns:
+        return
+    now = turns[0].lane.hub.now
+    until = now() + BREATH
+    # All looks of tens of thousands of watches go through here: what is short is written out, not called.
+    while turns:
+        eye = turns.popleft()
+        if turns and turns.is_shared:
+            # Others go on with the rest for as long as this one waits for its answer.
+            turns.tell()
+        lane = eye.lane
+        hub = lane.hub
+        if lane.listing is not None and lane.listing.is_better(eye, hub.now()):
+            await lane.listing.read(eye)
+            continue
+        number = hub.number = hub.number + 1
+        eye.is_rung = False
+        try:
+            sighting = await lane.glance(eye.work_id)
+        except GtsAsyncError as error:
+            # Something that was seen, too.
+            sighting = error
+        except BaseException:
+            lane.release(eye)
+            hub.again(eye)
+            raise
+        eye.is_looking = False
+        lane.looking -= 1
+        if eye.own_looks and not eye.is_rung:
+            eye.own_looks -= 1
+        seen_at = hub.now()
+        hub.show(eye, sighting, number, seen_at)
+        if lane.has_waiting and lane.has_room_again():
+            hub.dispatch()
+        if seen_at > until:
+            await asyncio.sleep(0)
+            until = now() + BREATH

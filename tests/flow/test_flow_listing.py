@@ -1,0 +1,244 @@
+"""One page of a listing in place of a hundred looks: when, what of it is believed, and what becomes of the rest."""
+
+import asyncio
+
+import pytest
+
+from gts_async import MisuseError, NotSent, Schedule, ServerFailed, WorkLost
+from gts_async._flow.listing import FEW, PAUSE, UNLISTED_LOOKS
+from gts_async._flow.many import AsFinished
+from tests.flow.conftest import Stage
+
+QUEUED, RUNNING, SUCCEEDED = Stage.QUEUED, Stage.RUNNING, Stage.SUCCEEDED
+
+
+def settling(works, **options):
+    return [asyncio.create_task(work.watch(**options).settled()) for work in works]
+
+
+async def ended(tasks):
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def watched(scene, service, number, seconds, **options):
+    """Watch so many works for so long; gives what the looks and pages of that time were."""
+    tasks = settling(service.works(number))
+    await scene.clock.sleep(seconds)
+    looks, pages = list(service.times), list(service.page_times)
+    await ended(tasks)
+    scene.check_rest()
+    return looks, pages
+
+
+@pytest.mark.parametrize(("number", "is_worth_it"), [(1, False), (FEW - 1, False), (FEW, True), (100, True)])
+async def test_a_listing_is_read_where_it_saves_many_looks_and_only_there(scene, number, is_worth_it):
+    looks, pages = await watched(scene, scene.service(listed=True), number, 10.5)
+    if is_worth_it:
+        assert len(pages) == 11
+        # The first to ask may have had looks of their own before it was a crowd.
+        assert len(looks) < FEW
+    else:
+        assert pages == []
+        assert len(looks) == number * 11
+
+
+async def test_no_more_pages_are_read_than_looks_are_saved(scene):
+    service = scene.service(listed=True)
+    # Ten works in a hundred pages of strangers.
+    service.pages = [f"stranger-{n}" for n in range(9_000)] + [f"work-{n}" for n in range(10)]
+    looks, pages = await watched(scene, service, 10, 10.5)
+    assert max(page for page, _ in pages) == FEW
+    assert len(pages) <= len(looks)
+
+
+async def test_reading_ends_with_the_page_that_shows_the_last_of_what_is_wanted(scene):
+    service = scene.service(listed=True)
+    service.pages = [f"work-{n}" for n in range(250)] + [f"stranger-{n}" for n in range(1000)]
+    _, pages = await watched(scene, service, 250, 0.5)
+    assert [page for page, _ in pages] == [1, 2, 3]
+
+
+async def test_what_is_not_in_the_listing_gets_looks_of_its_own_and_is_looked_for_there_later(scene):
+    service = scene.service(listed=True)
+    service.pages = [f"work-{n}" for n in range(50)]
+    works = [*service.works(50), service.work("hidden")]
+    tasks = settling(works)
+    await scene.clock.sleep(10.5)
+    assert len(service.looks_at("hidden")) == pytest.approx(11, abs=1)
+    assert service.looks_at("work-7") == []
+    service.pages += ["hidden"]
+    await scene.clock.sleep(UNLISTED_LOOKS + 10)
+    looks = len(service.looks_at("hidden"))
+    assert looks == pytest.approx(UNLISTED_LOOKS, abs=2)
+    await scene.clock.sleep(10)
+    assert len(service.looks_at("hidden")) == looks
+    await ended(tasks)
+    scene.check_rest()
+
+
+async def test_what_the_listing_does_not_tell_clearly_is_looked_at_by_itself(scene):
+    service = scene.service(listed=True)
+    works = service.works(50)
+    service.script["work-7"] = [SUCCEEDED]
+    service.unclear = {"work-7"}
+    tasks = settling(works)
+    await asyncio.wait_for(tasks[7], 5)
+    assert len(service.looks_at("work-7")) == 1
+    assert len(service.times) < FEW
+    await ended(tasks)
+    scene.check_rest()
+
+
+async def test_a_server_that_is_not_there_is_asked_once_for_all(scene):
+    service = scene.service(listed=True, schedule=Schedule(minimum=10, maximum=10, jitter=0))
+    service.page_error = NotSent("refused")
+    works = service.works(50)
+    tasks = settling(works)
+    await scene.clock.sleep(301)
+    looks = len(service.times)
+    assert looks < FEW
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {WorkLost}
+    assert len(service.page_times) == pytest.approx(32, abs=2)
+    scene.check_rest()
+
+
+async def test_a_listing_that_fails_otherwise_is_left_alone_for_a_while(scene):
+    service = scene.service(listed=True)
+    service.page_error = ServerFailed("500", status=500)
+    tasks = settling(service.works(50))
+    await scene.clock.sleep(PAUSE - 1)
+    assert len(service.page_times) == 1
+    assert len(service.times) == pytest.approx(50 * PAUSE, rel=0.05)
+    service.page_error = None
+    await scene.clock.sleep(PAUSE)
+    looks = len(service.times)
+    await scene.clock.sleep(10)
+    assert len(service.times) == looks
+    await ended(tasks)
+    scene.check_rest()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])
+async def test_a_bug_in_the_listing_ends_the_wait_of_who_reads_it_and_nobody_elses(scene, error):
+    service = scene.service(listed=True)
+    service.page_error = error
+    tasks = settling(service.works(20, RUNNING, RUNNING, SUCCEEDED))
+    await scene.clock.sleep(0.1)
+    service.page_error = None
+    await scene.clock.sleep(0.1)
+    ends = sum(task.done() for task in tasks)
+    assert 1 <= ends <= 20 - FEW + 1
+    for n in range(20):
+        service.script[f"work-{n}"] = [SUCCEEDED]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(not isinstance(result, BaseException) for result in results) == 20 - ends
+    scene.check_rest()
+
+
+async def test_cancelling_the_reader_at_any_turn_leaves_the_others_served(scene, cancelled_after):
+    for turns in range(0, 60, 2):
+        service = scene.service(listed=True)
+        service.page_takes, service.page_size = 0.1, 5
+        service.pages = [f"work-{n}" for n in range(20)]
+        for n in range(20):
+            service.script[f"work-{n}"] = [RUNNING]
+        works = service.works(20)
+        others = settling(works[1:])
+
+        async def leader(work=works[0]):
+            await work.watch().settled()
+
+        await cancelled_after(turns, leader)
+        for n in range(20):
+            service.script[f"work-{n}"] = [SUCCEEDED]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*others)
+        scene.check_rest()
+
+
+async def test_cancelling_whoever_reads_at_any_moment_leaves_the_others_served(scene):
+    for ticks in range(0, 300, 5):
+        service = scene.service(listed=True)
+        service.page_takes, service.page_size = 0.1, 5
+        service.pages = [f"work-{n}" for n in range(20)]
+        works = service.works(20, RUNNING)
+        tasks = dict(zip(service.pages, settling(works), strict=True))
+        await scene.turns(ticks)
+        if (leader := service.lane.listing._leader) is not None:
+            tasks[leader.work_id].cancel()
+        else:
+            tasks["work-0"].cancel()
+        for n in range(20):
+            service.script[f"work-{n}"] = [SUCCEEDED]
+        async with asyncio.timeout(5):
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        assert sum(task.cancelled() for task in tasks.values()) <= 1
+        scene.check_rest()
+
+
+async def test_a_block_that_is_left_while_it_reads_leaves_the_listing_to_others(scene):
+    service = scene.service(listed=True)
+    service.page_takes = 5.0
+    service.script = {f"work-{n}": [RUNNING] for n in range(20)}
+    async with AsFinished(service.works(20)):
+        await scene.clock.sleep(1)
+        assert service.lane.listing.is_being_read
+        others = settling(service.works(20))
+        await scene.turns(50)
+    service.script = {f"work-{n}": [SUCCEEDED] for n in range(20)}
+    await asyncio.gather(*others)
+    scene.check_rest()
+
+
+async def test_every_page_counts_as_a_look(scene):
+    scene.allow(1.0)
+    service = scene.service(listed=True)
+    service.pages = [f"work-{n}" for n in range(500)]
+    _, pages = await watched(scene, service, 500, 4.5)
+    assert [(page, round(time)) for page, time in pages] == [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4)]
+
+
+async def test_short_of_budget_nothing_piles_up_behind_the_listing(scene):
+    scene.allow(1.0)
+    service = scene.service(listed=True)
+    service.pages = [f"work-{n}" for n in range(500)]
+    tasks = settling(service.works(500))
+    await scene.clock.sleep(200)
+    assert len(service.lane.asked) + len(service.lane.scheduled) <= 500
+    await ended(tasks)
+    scene.check_rest()
+
+
+async def test_who_has_been_shown_and_is_looked_at_again_before_the_reading_is_over_is_counted_once(scene):
+    service = scene.service(listed=True)
+    service.page_takes, service.page_size, service.takes = 1.0, 5, 4.0
+    service.pages = [f"work-{n}" for n in range(30)]
+    service.script = {f"work-{n}": [RUNNING] for n in range(30)}
+    async with AsFinished(service.works(30)):
+        while service.lane.listing._leader is None:
+            await asyncio.sleep(0)
+        leader = service.lane.listing._leader
+        while service.lane.listing._leader is not None:
+            await asyncio.sleep(0)
+        scene.hub.ring(leader.work_id)
+        await scene.turns(20)
+        assert leader.is_looking
+        await scene.clock.sleep(7)
+        lane = service.lane
+        assert lane.looking == sum(eye.is_looking for eye in lane.eyes.values())
+        assert max(service.looking.values()) <= 1
+    scene.check_rest()
+
+
+async def test_closing_ends_those_who_wait_for_a_page(scene):
+    service = scene.service(listed=True)
+    service.page_takes = 5.0
+    tasks = settling(service.works(30))
+    await scene.clock.sleep(1)
+    scene.hub.close()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {MisuseError}
+    scene.check_rest()
