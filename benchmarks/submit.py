@@ -4,7 +4,7 @@ Thousands of specs from a lazy generator go through submit_many to the embedded 
 a share of the creates (and listings) what a network and a server can do. Then its ledger of all jobs that were made is
 compared with the outcomes: each job belongs to exactly one, none was made twice, none is lost. With `--journal` the
 batch is then run again from its journal against a cloud that behaves: that must make nothing but what was refused.
-``python -m benchmarks.submit [--jobs 10000] [--faults 0.05] [--generation java|go|head] [--journal] [--seed N]``
+``python -m benchmarks.submit [--jobs 10000] [--faults 0.05] [--generation 2024-01] [--journal] [--seed N]``
 """
 
 import argparse
@@ -228,13 +228,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--faults", type=float, default=0.05, help="share of the answers, 0 to 1")
-    parser.add_argument("--generation", choices=[one.name.lower() for one in Generation], default="go")
+    parser.add_argument("--generation", choices=[one.value for one in Generation], default=Generation.GO.value)
     parser.add_argument("--journal", action="store_true", help="keep one, and run the batch again from it")
     parser.add_argument("--only", default="*", help='creates meet only faults of such names, as in "RST, made"')
     parser.add_argument("--at-once", type=int, default=64)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     options = parser.parse_args()
-    generation = Generation[options.generation.upper()]
+    generation = Generation(options.generation)
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(partial(FaultyCloud, generation, options.faults, options.seed, options.only)) as server,

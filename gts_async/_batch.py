@@ -89,7 +89,6 @@ class Batch:
             return await finished(taken(), grace=GRACE)
         except Unauthorized:
             # The next spec would meet it too: the whole batch ends.
-            self._is_refused = True
             raise
         except GtsAsyncError as error:
             return item.outcome(error=error)
@@ -139,7 +138,9 @@ class Batch:
         except OutcomeUnknown as error:
             item.error, item.intent = error, error.intent
             return await self._lost(item)
-        except GtsAsyncError:
+        except GtsAsyncError as error:
+            # At once: others are about to be sent, and would meet it too.
+            self._is_refused |= isinstance(error, Unauthorized)
             # Refused, or never sent: a later run may try it again.
             await self._undone(intent)
             raise

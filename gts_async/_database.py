@@ -122,10 +122,13 @@ class Database:
                 return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        # In one transaction: somebody else may be making it just now.
+        connection.execute("BEGIN")
         kind, version = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
         is_new = (kind, version) == (0, 0) and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+        connection.rollback()
         if not is_new:
             self._check_kind(kind, version)
         if self._is_checked and not is_new:

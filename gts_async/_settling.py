@@ -28,6 +28,9 @@ ABSENCES = 2
 
 PAGE = 100
 MAX_PAGES = 1000
+NONSENSE_PAUSES = (0.25, 0.75)
+"""Seconds until a page is asked for again whose answer was none of the cloud's (a gateway's own page, say)."""
+
 LANDMARKS, LANDMARK_SPACING = 1024, 1.0
 
 FRESH = 120.0
@@ -146,7 +149,7 @@ class Settler:
         since = min((search.since for search in needed), default=0.0)
         sights = _Sights(self._landmarks)
         for number in range(1, MAX_PAGES + 1):
-            page = await self._exchange.send(calls.list_jobs(self._dialect(), number, PAGE))
+            page = await self._page(number)
             _find(searches, page)
             sights.add(page)
             # Not told by a short page: rows that cannot be read are left out of it.
@@ -160,6 +163,15 @@ class Settler:
             if all(search.job_id is not None for search in needed):
                 return
         raise UnexpectedAnswer(call="list_jobs", problem=f"no end after {MAX_PAGES} pages")
+
+    async def _page(self, number: int) -> tuple[JobListing, ...]:
+        """Read one page; nonsense in one answer of hundreds must not end all searches."""
+        for pause in NONSENSE_PAUSES:
+            try:
+                return await self._exchange.send(calls.list_jobs(self._dialect(), number, PAGE))
+            except UnexpectedAnswer:
+                await self._clock.sleep(pause)
+        return await self._exchange.send(calls.list_jobs(self._dialect(), number, PAGE))
 
 
 class _Sights:

@@ -18,6 +18,7 @@ from gts_async import (
     Unauthorized,
     WrongType,
 )
+from gts_async._settling import NONSENSE_PAUSES
 from gts_async.emulator.cloud import Cloud
 from gts_async.emulator.cloud_quirks import CloudQuirks, Generation
 from gts_async.emulator.scripted_jobs import ScriptedRunner
@@ -143,13 +144,20 @@ async def test_a_listing_that_fails_for_a_moment_does_not_keep_a_job_from_being_
     assert (await place.session.submit(SPEC)).id in await place.ids()
 
 
-async def test_where_nothing_is_listed_the_answer_stays_lost_at_once(gts_clock):
+async def test_one_page_of_nonsense_does_not_keep_a_job_from_being_found(gts_clock):
+    place = Place(gts_clock)
+    place.fault(faults.cut(place.path))
+    place.transport.faults.append(OfListings(**attrs.asdict(faults.status(200, path="userJob", times=2))))
+    assert (await place.session.submit(SPEC)).id in await place.ids()
+
+
+async def test_where_nothing_is_listed_the_answer_stays_lost_after_three_tries(gts_clock):
     place = Place(gts_clock)
     place.fault(faults.cut(place.path))
     place.transport.faults.append(OfListings(**attrs.asdict(faults.status(404, path="userJob", times=100))))
     with pytest.raises(OutcomeUnknown):
         await place.session.submit(SPEC)
-    assert gts_clock.now() < 1
+    assert gts_clock.now() == sum(NONSENSE_PAUSES)
 
 
 async def test_the_looks_for_a_lost_job_keep_within_the_callers_timeout(gts_clock):

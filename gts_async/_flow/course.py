@@ -270,7 +270,7 @@ class Course(Generic[L]):
     def durations(self) -> dict[Enum, float]:
         """Seconds in each status that was seen, the present one's until now (or until the end)."""
         seconds: dict[Enum, float] = {}
-        for change, until in zip(self.history, (*self.history[1:], None), strict=True):
+        for change, until in zip(self.history, (*self.history[1:], None), strict=False):
             if until is not None:
                 end = until.elapsed
             else:

@@ -51,13 +51,14 @@ class Eye:
     """One thing that is looked at, as long as anybody follows it.
 
     `due` is when the next look is (see `Wheel`), `interval` what lies between two. A look that `is_ready` waits for its
-    turn; `is_rung`: there is news that no look has seen yet. `own_looks` is how many more looks it gets by itself,
-    because a listing does not show what there is to see.
+    turn, and `is_asked` if it was not merely scheduled; `is_rung`: there is news that no look has seen yet. `own_looks`
+    is how many more looks it gets by itself, because a listing does not show what there is to see.
     """
 
     __slots__ = (
         "due",
         "interval",
+        "is_asked",
         "is_looking",
         "is_ready",
         "is_rung",
@@ -76,7 +77,7 @@ class Eye:
         self.others: tuple[Follower, ...] = ()
         self.due = NEVER
         self.interval = 0.0
-        self.is_ready = self.is_looking = self.is_rung = False
+        self.is_ready = self.is_looking = self.is_rung = self.is_asked = False
         self.own_looks = 0
 
     @property

@@ -15,7 +15,7 @@ from gts_async._flow.eye import Eye, Follower
 from gts_async._flow.lane import Lane
 from gts_async._flow.wheel import GRAIN, NEVER, Wheel
 
-ROUND = 16
+ROUND = 64
 """Looks in a row for one service; where the budget is short, they alternate one by one."""
 
 CROWD = 100
@@ -83,11 +83,11 @@ class Hub:
         if not eye.followers and not eye.is_looking:
             self._drop(eye)
 
-    def again(self, eye: Eye) -> None:
+    def again(self, eye: Eye, *, is_asked: bool = True) -> None:
         """Let a look be made soon that was cut, or that nobody made."""
         if eye.followers:
             eye.due = NEVER
-            eye.lane.push(eye, is_asked=True)
+            eye.lane.push(eye, is_asked=is_asked)
         elif not eye.is_looking:
             self._drop(eye)
         # Even if nobody follows any more: others may have waited for the place of this look.
@@ -97,7 +97,7 @@ class Hub:
         """Let another make a look that was not made."""
         eye.lane.release(eye)
         self._budget.give_back()
-        self.again(eye)
+        self.again(eye, is_asked=eye.is_asked)
 
     def _drop(self, eye: Eye) -> None:
         if eye.lane.eyes.get(eye.work_id) is not eye:
@@ -106,6 +106,10 @@ class Hub:
         eye.lane.drop(eye)
         if eye.is_rung:
             self._remember(eye.work_id)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Leave no timer when nobody waits for anything."""
         if self._alarm is not None and not self._singles and not any(lane.eyes for lane in self.lanes):
             self._alarm.cancel()
             self._alarm, self._wakes_at, self._wheel = None, NEVER, Wheel()
@@ -120,8 +124,9 @@ class Hub:
         for eye in eyes:
             eye.is_rung = True
             eye.own_looks = max(1, eye.own_looks)
-            if not eye.is_looking and not eye.is_ready:
-                eye.due = NEVER
+            if not eye.is_looking and not (eye.is_ready and eye.is_asked):
+                # If it was scheduled and waits, it waits no longer behind all that is.
+                eye.due, eye.is_ready = NEVER, False
                 eye.lane.push(eye, is_asked=True)
         if eyes:
             self.dispatch()
@@ -146,6 +151,9 @@ class Hub:
             for eye in tuple(lane.eyes.values()):
                 for follower in eye.followers:
                     follower.end(closed())
+        while self._singles.hand_out():
+            # They find out by themselves.
+            pass
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -155,12 +163,6 @@ class Hub:
     def show(self, eye: Eye, sighting: Any, number: int, now: float) -> None:
         """Show what a look saw to all who follow, and put off the next one."""
         try:
-            follower = eye.only
-            if follower is not None and follower.wants_changes_only and not eye.is_rung:
-                wait = follower.course.stays(sighting, number, now)
-                if wait is not None:
-                    self.put_off(eye, wait, now)
-                    return
             eye.show(sighting, number, now)
             self.schedule(eye, now)
         except BaseException:
@@ -212,7 +214,9 @@ class Hub:
             lane = eye.lane
             if lane.listing is not None:
                 lane.listing.count(eye, 0.0)
-            lane.push(eye, is_asked=False)
+            if not eye.is_ready and not eye.is_looking:
+                eye.is_ready, eye.is_asked = True, False
+                lane.scheduled.append(eye)
         self.dispatch()
         soonest = self._wheel.soonest()
         if soonest is not None:
@@ -230,17 +234,22 @@ class Hub:
 
     async def turn(self) -> None:
         """Wait until it is the turn of one more look, which counts like any other, as the page of a listing."""
+        if self._is_closed:
+            raise closed()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._singles.append(waiter)
         self.dispatch()
         try:
             await waiter
+            if self._is_closed:
+                raise closed()
         except BaseException:
             if waiter.done() and not waiter.cancelled():
                 self._budget.give_back()
                 self.dispatch_soon()
             elif waiter in self._singles:
                 self._singles.remove(waiter)
+                self._rest()
             raise
 
     def dispatch(self) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MAX_LOOKING = 64
 """Looks under way at once, for one service: one that hangs holds up nobody else."""
 
+FEW_LOOKING = MAX_LOOKING // 2
+"""So few of them that others begin, where some have to wait: handing out a turn at a time would cost more."""
+
 Glance = Callable[[str], Awaitable[Any]]
 
 
@@ -61,7 +64,7 @@ class Lane:
     def push(self, eye: Eye, *, is_asked: bool) -> None:
         """Let a look wait for its turn; what was asked for and what was scheduled take turns."""
         if not eye.is_ready and not eye.is_looking:
-            eye.is_ready = True
+            eye.is_ready, eye.is_asked = True, is_asked
             (self.asked if is_asked else self.scheduled).append(eye)
 
     def hand_out(self, most: int) -> int:
@@ -126,10 +129,3 @@ class Lane:
         """Count that a look is over, or was not made."""
         eye.is_looking = False
         self.looking -= 1
-
-    def has_room_again(self) -> bool:
-        """True, once, if looks wait only because too many were under way, and by now half of those are over."""
-        if self.has_waiting and self.looking <= MAX_LOOKING // 2:
-            self.has_waiting = False
-            return True
-        return False

@@ -50,6 +50,7 @@ class Listing:
         self._survey = survey
         self.is_being_read = False
         self._leader: Eye | None = None
+        self._wanted: set[str] = set()
         # What looks cost, per second as they are scheduled, and what a listing does, in pages as the last one did.
         self._rate = 0.0
         self._pages = 1
@@ -77,10 +78,10 @@ class Listing:
         if eye.own_looks or len(lane.eyes) < FEW:
             return False
         if self.is_being_read:
-            return len(lane.asked) >= FEW
+            return not eye.is_asked or len(lane.asked) >= FEW
         if now < self._again_at:
             return False
-        ready = len(lane.asked) + len(lane.scheduled) + 1
+        ready = len(lane.asked) + len(lane.scheduled) + lane.looking
         if ready >= max(FEW, WORTH * self._pages):
             return True
         # After a listing all begin anew: what has come due of them since is what the next one saves.
@@ -93,11 +94,12 @@ class Listing:
         """
         lane, hub = self._lane, self._lane.hub
         if self.is_being_read:
+            self._wanted.add(leader.work_id)
             hub.take_back(leader)
             return
         self.is_being_read, self._leader = True, leader
-        wanted = {eye.work_id for eye in (*lane.asked, *lane.scheduled) if eye.is_ready and not eye.own_looks}
-        wanted.add(leader.work_id)
+        ready = (eye for eye in (*lane.asked, *lane.scheduled) if eye.is_ready and not eye.own_looks)
+        wanted = self._wanted = {leader.work_id, *(eye.work_id for eye in ready)}
         try:
             await self._read_pages(wanted)
             for work_id in wanted:

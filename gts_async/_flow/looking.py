@@ -4,6 +4,7 @@ import asyncio
 
 from gts_async._errors import GtsAsyncError
 from gts_async._flow.eye import Turns
+from gts_async._flow.lane import FEW_LOOKING
 
 BREATH = 0.002
 """Seconds after which the loop gets a turn, however many looks are answered at once."""
@@ -26,7 +27,7 @@ async def look_all(turns: Turns) -> None:
             turns.tell()
         lane = eye.lane
         hub = lane.hub
-        if lane.listing is not None and lane.listing.is_better(eye, hub.now()):
+        if lane.listing is not None and lane.listing.is_better(eye, now()):
             await lane.listing.read(eye)
             continue
         number = hub.number = hub.number + 1
@@ -44,9 +45,18 @@ async def look_all(turns: Turns) -> None:
         lane.looking -= 1
         if eye.own_looks and not eye.is_rung:
             eye.own_looks -= 1
-        seen_at = hub.now()
-        hub.show(eye, sighting, number, seen_at)
-        if lane.has_waiting and lane.has_room_again():
+        seen_at = now()
+        follower = eye.only
+        if (
+            follower is not None
+            and follower.wants_changes_only
+            and not eye.is_rung
+            and (wait := follower.course.stays(sighting, number, seen_at)) is not None
+        ):
+            hub.put_off(eye, wait, seen_at)
+        else:
+            hub.show(eye, sighting, number, seen_at)
+        if lane.has_waiting and lane.looking <= FEW_LOOKING:
             hub.dispatch()
         if seen_at > until:
             await asyncio.sleep(0)

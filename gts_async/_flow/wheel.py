@@ -10,6 +10,9 @@ from typing import Generic, Protocol, TypeVar
 GRAIN = 0.05
 """Seconds of one bucket."""
 
+CROWD = 16
+"""Entries of one bucket from which on it does not matter which of them comes first."""
+
 NEVER = float("inf")
 
 
@@ -67,14 +70,14 @@ class Wheel(Generic[E]):
         return taken
 
     def soonest(self) -> E | None:
-        """Give the entry that is due next; None if none is."""
+        """Give the entry that is due next, or in a crowd one that is due within the same `GRAIN`; None if none is."""
         while self._order:
             first = self._order[0]
-            entries = [
-                entry for entry in self._buckets[first] if entry.due != NEVER and int(entry.due / GRAIN) == first
-            ]
-            if entries:
-                return min(entries, key=attrgetter("due"))
+            bucket = self._buckets[first]
+            live = (entry for entry in bucket if entry.due != NEVER and int(entry.due / GRAIN) == first)
+            soonest = next(live, None) if len(bucket) > CROWD else min(live, key=attrgetter("due"), default=None)
+            if soonest is not None:
+                return soonest
             del self._buckets[first]
             heapq.heappop(self._order)
         return None

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from gts_async import MisuseError, Schedule, Unauthorized, WorkFailed
+from gts_async import DeadlineExceeded, MisuseError, Schedule, Unauthorized, WorkFailed
 from gts_async.testing import faults
 
 MANY = 500
@@ -165,6 +165,10 @@ async def test_a_block_of_many_that_is_left_leaves_nothing(watched, kind, how, c
         await world.clock.sleep(1000)
         assert len(world.seen) == asked
         assert asyncio.all_tasks() == before
+        # Nor does it take the looks of whoever waits for them next.
+        with pytest.raises(DeadlineExceeded):
+            await works[0].wait(deadline=100)
+        assert len(world.seen) >= asked + 2
 
 
 # Shared: G10, G13
@@ -299,8 +303,7 @@ async def test_a_body_that_raises_while_a_model_is_served_has_it_released_once(w
 
 
 @pytest.mark.parametrize("is_looking", [False, True], ids=["between looks", "in the middle of looks"])
-@pytest.mark.parametrize("way", ["awaited", "as_finished", "watched"])
-@pytest.mark.parametrize("kind", ["engine", "head"])
+@pytest.mark.parametrize(("kind", "way"), [("engine", "awaited"), ("head", "as_finished"), ("go", "watched")])
 async def test_a_session_that_is_closed_ends_500_waits_at_once(watched, kind, way, is_looking):
     world = watched(kind, outcome="stuck")
     async with world.session() as session:

@@ -78,14 +78,14 @@ class Service:
 
     A step is a Stage, or an error to raise. Looks take `takes` seconds, those at `hanging` ids for ever. `times` are
     the looks that have begun, as (id, time). With `listed`, there is a listing: pages of ids, each shown as its
-    script says (without a step), or None for those in `unclear`.
+    script says, or None for those in `unclear`.
     """
 
     def __init__(self, hub, *, listed=False, schedule=None, on_event=None, experience=None):
         self.hub = hub
         self.script, self.takes, self.hanging = {}, 0.0, set()
         self.times, self.looking, self.most = [], Counter(), 0
-        self.pages, self.page_times, self.page_takes, self.unclear, self.page_error = None, [], 0.0, set(), None
+        self.pages, self.page_times, self.page_takes, self.unclear, self.page_error = None, [], 0.01, set(), None
         self.page_size = 100
         self.setting = Setting(
             clock=hub.clock,
@@ -98,8 +98,7 @@ class Service:
 
     async def glance(self, work_id):
         self.times.append((work_id, self.hub.now()))
-        steps = self.script.get(work_id, [Stage.QUEUED])
-        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        step = self.step(work_id)
         self.looking[work_id] += 1
         self.most = max(self.most, self.looking.total())
         try:
@@ -113,6 +112,10 @@ class Service:
             raise step
         return LOOKS[step]
 
+    def step(self, work_id):
+        steps = self.script.get(work_id, [Stage.QUEUED])
+        return steps.pop(0) if len(steps) > 1 else steps[0]
+
     async def survey(self, page):
         self.page_times.append((page, self.hub.now()))
         if self.page_takes:
@@ -121,7 +124,9 @@ class Service:
             raise self.page_error
         ids = self.pages if self.pages is not None else list(self.lane.eyes)
         rows = ids[(page - 1) * self.page_size : page * self.page_size]
-        looks = {id_: None if id_ in self.unclear else LOOKS[self.script.get(id_, [Stage.QUEUED])[0]] for id_ in rows}
+        looks = {work_id: None if work_id in self.unclear else self.step(work_id) for work_id in rows}
+        # A listing shows a status or nothing.
+        looks = {work_id: LOOKS.get(step) for work_id, step in looks.items()}
         return Page(looks, is_last=len(rows) < self.page_size)
 
     def verdict(self, final):
