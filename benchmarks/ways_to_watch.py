@@ -128,17 +128,17 @@ async def bounded_loop(looks: Looks, job_id: str) -> None:
 
 
 class Watched:
-    """A follower that knows only when it looked last, and its own course: what is left is the hub."""
+    """A follower that knows since when, and is its own course: what is left is the hub."""
 
-    __slots__ = ("began", "course", "number", "seen_at", "turns", "work_id")
+    __slots__ = ("began", "course", "number", "turns", "work_id")
     wants_changes_only = True
+    seen_at = float("-inf")
 
     def __init__(self, work_id: str, turns: Turns, now: float) -> None:
         self.work_id = work_id
         self.course = self
         self.turns = turns
         self.began = now
-        self.seen_at = float("-inf")
         self.number = 0
 
     # As a follower
@@ -157,11 +157,11 @@ class Watched:
 
     def see(self, sighting: object, number: int, now: float) -> None:
         """Take in a look."""
-        self.number, self.seen_at = number, now
+        self.number = 1
 
     def stays(self, sighting: object, number: int, now: float) -> float:
         """Take in a look that shows nothing new, and give the seconds until the next."""
-        self.number, self.seen_at = number, now
+        self.number = 1
         return SCHEDULE.interval(now - self.began, random.random())
 
 

@@ -78,11 +78,14 @@ class Cloud(Service):
         """Look at a job once, in one try; one that this session has stopped is not asked about again."""
         if work_id in self.stopped:
             return JobInfo(JobStatus.STOPPED, observed_at=self.clock.wall())
+        is_rung = work_id in self.lane.rung
+        self.lane.rung.discard(work_id)
         journal = self.journals.get(work_id)
         if journal is None:
             return await self._look(work_id)
         try:
-            if not await journal.claim_watch(work_id):
+            # What a callback tells of has not been written down yet by whoever looks.
+            if not await journal.claim_watch(work_id) and not is_rung:
                 noted = await journal.noted(work_id)
                 # How it ended is seen by oneself: signed URLs are not written down.
                 if noted is not None and noted.status not in SETTLED:

@@ -103,7 +103,7 @@ class Submission:
         except OutcomeUnknown as error:
             error.intent = attrs.evolve(intent, begun_at=self.wall())
             told = f", or its mark {intent.mark} in list_jobs()" if intent.mark is not None else ""
-            error.args = (f"{error}; the job may exist: session.reconcile(error.intent) finds out{told}",)
+            error.add_note(f"the job may exist: session.reconcile(error.intent) finds out{told}")
             tell(
                 cloud.setting.on_event,
                 Event(kind="unknown outcome", subject="create_job", detail=intent.mark or "unmarked"),

@@ -74,7 +74,7 @@ def run(*options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("generation", ["java", "go", "head"])
+@pytest.mark.parametrize("generation", ["2023-12", "2024-01", "2024-04"])
 def test_a_batch_is_submitted_exactly_once_although_answers_are_lost(generation):
     options = ["--jobs", "60", "--faults", "0.3", "--seed", "1", "--journal"]
     said, code = run(*options, "--generation", generation, "--only", "[!s]*, made")

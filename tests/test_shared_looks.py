@@ -131,3 +131,20 @@ async def test_what_has_failed_has_failed_for_all(generation, tmp_path):
         [job], [again] = await world.jobs(one, 1), await world.jobs(other, 1)
         for ended in await asyncio.gather(job.wait(), again.wait(), return_exceptions=True):
             assert isinstance(ended, WorkFailed)
+
+
+async def test_whoever_is_rung_looks_though_another_holds_the_job(world):
+    (one, _), (other, theirs) = world.session(), world.session()
+    async with one, other:
+        [job], [again] = await world.jobs(one, 1), await world.jobs(other, 1)
+        waits = [asyncio.create_task(job.wait())]
+        while not job.history:
+            await world.clock.sleep(1)
+        waits.append(asyncio.create_task(again.wait()))
+        while not again.history:
+            await world.clock.sleep(1)
+        before = world.looks(theirs)
+        other.ring(again.id)
+        await world.clock.sleep(0.5)
+        assert world.looks(theirs) == before + 1
+        await asyncio.gather(*waits)

@@ -47,25 +47,28 @@ class Follower(Protocol):
         ...
 
 
+RESTING, SCHEDULED, ASKED, LOOKING, LOOKING_AS_ASKED = range(5)
+"""What an eye is doing: nothing; waiting for its turn, as scheduled or because somebody asked; looking, as the one or
+the other. (Numbers, for tens of thousands of eyes: from waiting to looking is a step of `BEGUN`.)"""
+
+BEGUN = LOOKING - SCHEDULED
+
+
 class Eye:
     """One thing that is looked at, as long as anybody follows it.
 
-    `due` is when the next look is (see `Wheel`), `interval` what lies between two. A look that `is_ready` waits for its
-    turn, and `is_asked` if it was not merely scheduled; `is_rung`: there is news that no look has seen yet. `own_looks`
-    is how many more looks it gets by itself, because a listing does not show what there is to see.
+    `due` is when the next look is (see `Wheel`); `is_rung`: there is news that no look has seen yet. `own_looks` is how
+    many more looks it gets by itself, because a listing does not show what there is to see.
     """
 
     __slots__ = (
         "due",
-        "interval",
-        "is_asked",
-        "is_looking",
-        "is_ready",
         "is_rung",
         "lane",
         "only",
         "others",
         "own_looks",
+        "state",
         "work_id",
     )
 
@@ -76,9 +79,24 @@ class Eye:
         self.only: Follower | None = None
         self.others: tuple[Follower, ...] = ()
         self.due = NEVER
-        self.interval = 0.0
-        self.is_ready = self.is_looking = self.is_rung = self.is_asked = False
+        self.is_rung = False
         self.own_looks = 0
+        self.state = RESTING
+
+    @property
+    def is_ready(self) -> bool:
+        """True if a look waits for its turn."""
+        return RESTING < self.state < LOOKING
+
+    @property
+    def is_looking(self) -> bool:
+        """True if its turn has come."""
+        return self.state >= LOOKING
+
+    @property
+    def is_asked(self) -> bool:
+        """True if the look that waits or is under way was not merely scheduled."""
+        return self.state in (ASKED, LOOKING_AS_ASKED)
 
     @property
     def followers(self) -> tuple[Follower, ...]:
@@ -115,3 +133,13 @@ class Eye:
                 follower.course.see(sighting, number, now)
         for follower in followers:
             follower.hear()
+
+
+class ListedEye(Eye):
+    """An eye on something that a listing may show; `interval` is what lies between two looks."""
+
+    __slots__ = ("interval",)
+
+    def __init__(self, lane: "Lane", work_id: str) -> None:
+        super().__init__(lane, work_id)
+        self.interval = 0.0

@@ -11,7 +11,7 @@ from typing import Any
 from gts_async._errors import MisuseError
 from gts_async._flow.budget import LookBudget
 from gts_async._flow.clock import Alarm, Clock
-from gts_async._flow.eye import Eye, Follower
+from gts_async._flow.eye import RESTING, SCHEDULED, Eye, Follower
 from gts_async._flow.lane import Lane
 from gts_async._flow.wheel import GRAIN, NEVER, Wheel
 
@@ -19,10 +19,10 @@ ROUND = 64
 """Looks in a row for one service; where the budget is short, they alternate one by one."""
 
 CROWD = 100
-"""Things that are watched from which on looks are gathered."""
+"""Things that are watched from which on a moment is longer."""
 
-LATENESS = 0.01
-"""The part of its interval by which a look is late then, at most: a tenth of the jitter."""
+MOMENT = 0.1
+"""Seconds by which a look is late then, at most; the shortest jitter of ours is as much."""
 
 HELD = 0.5
 """Seconds after which it is seen again whether a service with too many looks under way has room for another."""
@@ -95,14 +95,15 @@ class Hub:
 
     def take_back(self, eye: Eye) -> None:
         """Let another make a look that was not made."""
+        is_asked = eye.is_asked
         eye.lane.release(eye)
         self._budget.give_back()
-        self.again(eye, is_asked=eye.is_asked)
+        self.again(eye, is_asked=is_asked)
 
     def _drop(self, eye: Eye) -> None:
         if eye.lane.eyes.get(eye.work_id) is not eye:
             return
-        eye.due, eye.is_ready = NEVER, False
+        eye.due, eye.state = NEVER, RESTING
         eye.lane.drop(eye)
         if eye.is_rung:
             self._remember(eye.work_id)
@@ -126,7 +127,7 @@ class Hub:
             eye.own_looks = max(1, eye.own_looks)
             if not eye.is_looking and not (eye.is_ready and eye.is_asked):
                 # If it was scheduled and waits, it waits no longer behind all that is.
-                eye.due, eye.is_ready = NEVER, False
+                eye.due, eye.state = NEVER, RESTING
                 eye.lane.push(eye, is_asked=True)
         if eyes:
             self.dispatch()
@@ -192,8 +193,7 @@ class Hub:
     def put_off(self, eye: Eye, wait: float, now: float) -> None:
         """Make the next look due after `wait` seconds, which are more than 0."""
         if eye.lane.listing is not None:
-            eye.lane.listing.count(eye, wait)
-        eye.interval = wait
+            eye.lane.count(eye, wait)
         due = now + wait
         self._wheel.put(eye, due)
         if due < self._wakes_at:
@@ -211,19 +211,18 @@ class Hub:
         self._alarm, self._wakes_at = None, NEVER
         now = self._woke_at = self.now()
         for eye in self._wheel.take(now):
-            lane = eye.lane
-            if lane.listing is not None:
-                lane.listing.count(eye, 0.0)
-            if not eye.is_ready and not eye.is_looking:
-                eye.is_ready, eye.is_asked = True, False
+            if eye.state == RESTING:
+                eye.state = SCHEDULED
+                lane = eye.lane
                 lane.scheduled.append(eye)
+                if lane.listing is not None:
+                    lane.count(eye, 0.0)
         self.dispatch()
         soonest = self._wheel.soonest()
         if soonest is not None:
-            # What is due within a moment is done at one go; where there are many, a part of their interval is one.
+            # What is due within a moment is done at one go.
             is_crowd = sum(len(lane.eyes) for lane in self.lanes) >= CROWD
-            moment = max(GRAIN, LATENESS * soonest.interval) if is_crowd else GRAIN
-            self._wake_at(max(soonest.due, now + moment), now)
+            self._wake_at(max(soonest.due, now + (MOMENT if is_crowd else GRAIN)), now)
 
     # Whose turn
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from gts_async._flow.eye import Eye, Turns
+from gts_async._flow.eye import ASKED, BEGUN, LOOKING, RESTING, SCHEDULED, Eye, ListedEye, Turns
 from gts_async._flow.listing import Listing, Survey
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Lane:
         self.listing = Listing(self, survey) if survey is not None else None
         self.asked: deque[Eye] = deque()
         self.scheduled: deque[Eye] = deque()
+        self.rung: set[str] = set()
+        """What a glance is about to look at, or looks at, because there may be news; it takes that out."""
         self._is_scheduled_next = False
         self.looking = 0
         self.has_waiting = False
@@ -46,7 +48,7 @@ class Lane:
         """Give the eye on a thing; the same one while anybody follows it."""
         eye = self.eyes.get(work_id)
         if eye is None:
-            eye = self.eyes[work_id] = Eye(self, work_id)
+            eye = self.eyes[work_id] = Eye(self, work_id) if self.listing is None else ListedEye(self, work_id)
         return eye
 
     def drop(self, eye: Eye) -> None:
@@ -56,15 +58,15 @@ class Lane:
 
     def count(self, eye: Eye, interval: float) -> None:
         """Count that the eye's next look is `interval` seconds away; 0 for no next look."""
-        if self.listing is not None:
+        if isinstance(eye, ListedEye) and self.listing is not None:
             self.listing.count(eye, interval)
 
     # Whose turn it is
 
     def push(self, eye: Eye, *, is_asked: bool) -> None:
         """Let a look wait for its turn; what was asked for and what was scheduled take turns."""
-        if not eye.is_ready and not eye.is_looking:
-            eye.is_ready, eye.is_asked = True, is_asked
+        if eye.state == RESTING:
+            eye.state = ASKED if is_asked else SCHEDULED
             (self.asked if is_asked else self.scheduled).append(eye)
 
     def hand_out(self, most: int) -> int:
@@ -81,16 +83,17 @@ class Lane:
                 self.has_waiting = True
                 break
             eye = queue.popleft()
-            if not eye.is_ready:
+            state = eye.state
+            if state == RESTING or state >= LOOKING:
                 # Looked at, or followed no more, since it was put there.
                 continue
-            eye.is_ready = False
             follower = eye.only
             turns = follower.turns if follower is not None else eye.turns
             if turns is None:
                 # All who follow have heard news already and are about to ask again.
+                eye.state = RESTING
                 continue
-            eye.is_looking = True
+            eye.state = state + BEGUN
             self.looking += 1
             given += 1
             turns.append(eye)
@@ -127,5 +130,5 @@ class Lane:
 
     def release(self, eye: Eye) -> None:
         """Count that a look is over, or was not made."""
-        eye.is_looking = False
+        eye.state = RESTING
         self.looking -= 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gts_async._errors import GtsAsyncError, NotSent
-from gts_async._flow.eye import Eye
+from gts_async._flow.eye import LOOKING, RESTING, Eye, ListedEye
 
 if TYPE_CHECKING:
     from gts_async._flow.lane import Lane
@@ -57,7 +57,7 @@ class Listing:
         self._read_at = float("-inf")
         self._again_at = float("-inf")
 
-    def count(self, eye: Eye, interval: float) -> None:
+    def count(self, eye: ListedEye, interval: float) -> None:
         """Count that the eye's next look is `interval` seconds away; 0 for no next look."""
         if eye.interval:
             self._rate -= 1.0 / eye.interval
@@ -155,5 +155,7 @@ class Listing:
         if eye is self._leader:
             self._leader = None
             lane.release(eye)
-        eye.is_ready = eye.is_rung = False
+        if eye.state < LOOKING:
+            eye.state = RESTING
+        eye.is_rung = False
         lane.hub.show(eye, sighting, number, lane.hub.now())

@@ -3,7 +3,7 @@
 import asyncio
 
 from gts_async._errors import GtsAsyncError
-from gts_async._flow.eye import Turns
+from gts_async._flow.eye import RESTING, Turns
 from gts_async._flow.lane import FEW_LOOKING
 
 BREATH = 0.002
@@ -17,21 +17,25 @@ async def look_all(turns: Turns) -> None:
     """
     if not turns:
         return
-    now = turns[0].lane.hub.now
+    lane = turns[0].lane
+    hub, now, is_shared = lane.hub, lane.hub.now, turns.is_shared
     until = now() + BREATH
     # All looks of tens of thousands of watches go through here: what is short is written out, not called.
     while turns:
         eye = turns.popleft()
-        if turns and turns.is_shared:
+        if is_shared and turns:
             # Others go on with the rest for as long as this one waits for its answer.
             turns.tell()
-        lane = eye.lane
-        hub = lane.hub
+        if eye.lane is not lane:
+            lane = eye.lane
+            hub = lane.hub
         if lane.listing is not None and lane.listing.is_better(eye, now()):
             await lane.listing.read(eye)
             continue
         number = hub.number = hub.number + 1
-        eye.is_rung = False
+        if eye.is_rung:
+            eye.is_rung = False
+            lane.rung.add(eye.work_id)
         try:
             sighting = await lane.glance(eye.work_id)
         except GtsAsyncError as error:
@@ -41,7 +45,7 @@ async def look_all(turns: Turns) -> None:
             lane.release(eye)
             hub.again(eye)
             raise
-        eye.is_looking = False
+        eye.state = RESTING
         lane.looking -= 1
         if eye.own_looks and not eye.is_rung:
             eye.own_looks -= 1

@@ -202,9 +202,7 @@ class Watch(Generic[L]):
             return self._own(course.ending)
         quiet = course.seen_at - max(course.changed, self._began or 0.0)
         if self._stalled_after is not None and course.number > self.asked and quiet >= self._stalled_after:
-            return WorkStalled(
-                f"{self.handle!r}: nothing has changed for {quiet:.0f} s, it may hang; {RESUME}"
-            )
+            return WorkStalled(f"{self.handle!r}: nothing has changed for {quiet:.0f} s, it may hang; {RESUME}")
         return None
 
     def _own(self, error: Exception) -> Exception:

@@ -115,13 +115,24 @@ async def test_bad_looks_in_a_calm_life_are_not_passed_over(scene):
 
 async def test_a_change_that_was_learned_elsewhere_is_told_though_looks_repeat_it(scene):
     service = scene.service()
-    work = service.work("a", QUEUED, QUEUED, RUNNING, RUNNING, SUCCEEDED)
+    work = service.work("a", QUEUED, RUNNING, RUNNING, SUCCEEDED)
     watch = work.watch()
     await anext(watch)
     # As a stop does that was refused: the rules have seen a look that the course has not.
     work.course.progress.see(LOOKS[RUNNING], scene.clock.now())
     assert (await anext(watch)).status is RUNNING
-    assert scene.clock.now() == 2.0
+    assert scene.clock.now() == 1.0
+
+
+async def test_a_look_that_is_no_newer_than_what_is_known_changes_nothing(scene):
+    work = scene.service().work("a", RUNNING)
+    await anext(work.watch())
+    course, now = work.course, scene.clock.now()
+    for number in (course.number - 1, course.number):
+        assert course.stays(LOOKS[RUNNING], number, now + 5) is None
+        assert course.seen_at == now
+    assert course.stays(LOOKS[RUNNING], course.number + 1, now + 5) == 1.0
+    assert course.seen_at == now + 5
 
 
 async def test_work_is_lost_after_nothing_but_bad_looks_and_a_new_wait_has_fresh_patience(scene):

@@ -92,6 +92,24 @@ async def test_a_ring_rings_works_of_that_id_in_every_service(scene):
     scene.check_rest()
 
 
+async def test_what_was_rung_for_gets_a_look_of_its_own_though_there_is_a_listing(scene):
+    service = scene.service(listed=True)
+    service.takes = 1.0
+    work = service.work("job-1")
+    scene.hub.ring("job-1")
+    (waiting,) = settling(work)
+    await scene.clock.sleep(0.5)
+    eye = service.lane.eyes["job-1"]
+    assert eye.own_looks == 1
+    # The one that is under way began before this one.
+    scene.hub.ring("job-1")
+    await scene.clock.sleep(1)
+    assert len(service.times) == 2
+    assert eye.own_looks == 1
+    await ended([waiting])
+    scene.check_rest()
+
+
 # Closing
 
 
@@ -224,8 +242,9 @@ async def test_some_looks_that_hang_leave_the_other_places_to_the_rest(scene):
     service = scene.service(schedule=RARE)
     works = service.works(300, RUNNING)
     service.hanging = {work.id for work in works[: MAX_LOOKING - 4]}
+    service.takes = 0.01
     waiting = [asyncio.create_task(anext(work.watch())) for work in works]
-    await scene.clock.sleep(10)
+    await scene.clock.sleep(50)
     assert sum(task.done() for task in waiting) == 300 - (MAX_LOOKING - 4)
     await ended(waiting)
     scene.check_rest()
@@ -291,6 +310,26 @@ async def test_a_listing_read_before_somebody_asked_is_not_given_to_him_either(s
     assert service.looks_at("work-99")
     assert (await asking).status is RUNNING
     await ended(waiting)
+    scene.check_rest()
+
+
+async def test_a_look_left_over_by_a_block_is_no_first_look_for_the_next_one(scene):
+    service = scene.service(schedule=RARE)
+    known = service.work("same", RUNNING)
+    await anext(known.watch())
+    service.takes = 1.0
+    began = scene.clock.now()
+
+    async def later():
+        await scene.clock.sleep(0.5)
+        async with AsFinished([known], deadline=50):
+            await scene.clock.sleep(20)
+
+    async with AsFinished([service.work("same")], deadline=0.7):
+        following = asyncio.create_task(later())
+        await scene.clock.sleep(10)
+    assert [time - began for time in service.looks_at("same")[1:]] == [0.0, 1.0]
+    await following
     scene.check_rest()
 
 

@@ -237,6 +237,42 @@ async def test_who_has_been_shown_and_is_looked_at_again_before_the_reading_is_o
     scene.check_rest()
 
 
+async def test_a_ring_for_what_waits_for_the_listing_is_answered_before_it(scene):
+    service = scene.service(listed=True)
+    service.pages = [f"work-{n}" for n in range(30)]
+    service.page_size = 10
+    tasks = settling(service.works(30))
+    await scene.clock.sleep(2.5)
+    service.page_takes = 5.0
+    await scene.clock.sleep(2)
+    eye = service.lane.eyes["work-25"]
+    assert (eye.is_ready, eye.is_asked) == (True, False)
+    looks = len(service.looks_at("work-25"))
+    for _ in range(100):
+        scene.hub.ring("work-25")
+    await scene.turns()
+    assert len(service.looks_at("work-25")) == looks + 1
+    assert len(service.lane.asked) < FEW
+    await ended(tasks)
+    scene.check_rest()
+
+
+async def test_closing_ends_those_who_wait_for_the_turn_of_a_page(scene):
+    scene.allow(0.1)
+    service = scene.service(listed=True)
+    service.pages = [f"work-{n}" for n in range(500)]
+    tasks = settling(service.works(500))
+    await scene.clock.sleep(22)
+    assert scene.hub._singles
+    scene.hub.close()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(result) for result in results} == {MisuseError}
+    with pytest.raises(MisuseError, match="closed"):
+        await scene.hub.turn()
+    scene.check_rest()
+
+
 async def test_closing_ends_those_who_wait_for_a_page(scene):
     service = scene.service(listed=True)
     service.page_takes = 5.0

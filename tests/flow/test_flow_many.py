@@ -236,6 +236,7 @@ async def test_looks_that_hang_in_one_service_do_not_hold_up_the_other_in_the_sa
     stuck, good = scene.service(), scene.service()
     hanging = stuck.works(MAX_LOOKING * 2)
     stuck.hanging = {work.id for work in hanging}
+    good.takes = 0.2
     works = [good.work(f"good-{n}", RUNNING, SUCCEEDED) for n in range(100)]
     given = []
     async with AsFinished([*hanging, *works], deadline=20) as outcomes:
