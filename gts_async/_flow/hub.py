@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from gts_async._errors import MisuseError
+from gts_async._errors import MisuseError, Unauthorized
 from gts_async._flow.budget import LookBudget
 from gts_async._flow.clock import Alarm, Clock
 from gts_async._flow.eye import RESTING, SCHEDULED, Eye, Follower
@@ -166,10 +166,20 @@ class Hub:
         try:
             eye.show(sighting, number, now)
             self.schedule(eye, now)
+            if isinstance(sighting, Unauthorized):
+                self._show_others(eye, sighting, number, now)
         except BaseException:
             # Some fault of ours, which ends the wait of whoever looked; the others must not wait for ever.
             self.again(eye)
             raise
+
+    def _show_others(self, eye: Eye, refusal: Unauthorized, number: int, now: float) -> None:
+        """Show a refused token to all whom it concerns: each look of theirs would meet the same."""
+        for other in tuple(eye.lane.eyes.values()):
+            if other is not eye and not other.is_looking:
+                other.state = RESTING
+                other.show(refusal, number, now)
+                self.schedule(other, now)
 
     def schedule(self, eye: Eye, now: float) -> None:
         """Put the eye's next look where its most eager follower wants it, after one was made."""

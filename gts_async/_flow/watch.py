@@ -47,6 +47,7 @@ class Watch(Generic[L]):
     __slots__ = (
         "__weakref__",
         "_began",
+        "_cut",
         "_deadline",
         "_ending",
         "_has_heard",
@@ -89,6 +90,7 @@ class Watch(Generic[L]):
         self._is_stepping = self._has_heard = self.wants_changes_only = False
         self._waiter: asyncio.Future[None] | None = None
         self._ending: Exception | None = None
+        self._cut: asyncio.Timeout | None = None
         self.turns: Turns | None = None
 
     def __aiter__(self) -> Self:
@@ -242,17 +244,21 @@ class Watch(Generic[L]):
         self.wants_changes_only = self._read > 0 and self._stalled_after is None
         eye = hub.follow(self.lane, self)
         try:
-            while turns or not self._has_heard:
-                if turns:
-                    if self._left(hub.clock) == 0:
-                        # Both came due while the machine slept, or at one moment.
-                        raise TimeoutError
-                    await look_all(turns)
-                else:
-                    self._waiter = asyncio.get_running_loop().create_future()
-                    await self._waiter
+            async with asyncio.timeout(None) as self._cut:
+                while turns or not self._has_heard:
+                    if turns:
+                        if self._left(hub.clock) == 0:
+                            # Both came due while the machine slept, or at one moment.
+                            raise TimeoutError
+                        await look_all(turns)
+                    else:
+                        self._waiter = asyncio.get_running_loop().create_future()
+                        await self._waiter
+        except TimeoutError:
+            if self._ending is None:
+                raise
         finally:
-            self._waiter = self.turns = None
+            self._waiter = self.turns = self._cut = None
             hub.leave(eye, self)
             while turns:
                 hub.take_back(turns.popleft())
@@ -268,6 +274,9 @@ class Watch(Generic[L]):
         """See `Follower`."""
         self._ending = error
         self._stop_waiting()
+        if self._cut is not None and self._cut.when() is None:
+            # A client of the user's own does not end what it is at when the session is closed.
+            self._cut.reschedule(asyncio.get_running_loop().time())
 
     def wish(self, now: float) -> float:
         """See `Follower`."""

@@ -417,3 +417,30 @@ async def test_things_of_different_kinds_are_looked_at_apart_though_their_ids_ar
     task, job = lane(look, hub=hub), lane(other, hub=hub)
     await asyncio.gather(watch(look, lane=task).settled(), watch(other, lane=job).settled())
     assert (len(look.times), len(other.times)) == (2, 4)
+
+
+async def test_closing_cuts_the_look_in_flight_and_ends_the_wait(clock):
+    look = Looking(clock, QUEUED, takes=1000)
+    shared = lane(look)
+    waiting = asyncio.create_task(watch(look, lane=shared).settled())
+    while not look.in_flight:
+        await asyncio.sleep(0)
+    shared.hub.close()
+    with pytest.raises(MisuseError):
+        await waiting
+    assert look.in_flight == 0
+    assert clock.now() == 0.0
+
+
+async def test_a_refused_token_ends_all_waits_of_the_service_with_one_look(clock):
+    look = Looking(clock, QUEUED, Unauthorized("401"))
+    shared = lane(look)
+    courses = [
+        Course(Setting(clock=clock, schedule=SECOND, chance=lambda: 0.5), f"work-{n}", Progress()) for n in range(30)
+    ]
+    waits = [asyncio.create_task(watch(look, lane=shared, course=course).settled()) for course in courses]
+    results = await asyncio.gather(*waits, return_exceptions=True)
+    assert [type(result) for result in results] == [Unauthorized] * 30
+    # All of the first looks may be under way when it is refused; nobody looks again.
+    assert len(look.times) <= 31
+    assert clock.now() < 1
