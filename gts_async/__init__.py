@@ -30,7 +30,8 @@ what a valid training file is                          ``gts/datafiles.py``
 an error and when it is raised                         ``_errors.py``
 old and new SXWL servers                               ``sxwl/dialects.py``
 one engine asked, or several, about samples            ``_predicting.py`` ``_inference.py`` ``_pool.py``
-how jobs are submitted, one or many                    ``_submission.py`` ``_batch.py`` ``sxwl/marks.py``
+how jobs are submitted, one or many                    ``_submission.py`` ``_batch.py`` ``_intent.py``
+                                                       ``sxwl/marks.py``
 what became of a create whose answer was lost          ``_settling.py`` ``_reconciling.py``
 what survives a crash, how a damaged file is mended    ``_journal.py`` ``_checkpoint.py`` ``_database.py``
                                                        ``_mending.py``
@@ -112,11 +113,11 @@ if TYPE_CHECKING:
         InferenceSession as InferenceSession,
         InferenceStats as InferenceStats,
     )
+    from gts_async._intent import (
+        Intent as Intent,
+    )
     from gts_async._job import (
         Job as Job,
-    )
-    from gts_async._journal import (
-        Intent as Intent,
     )
     from gts_async._net.config import (
         Limits as Limits,
@@ -221,7 +222,7 @@ _NAMES = {
         "InferenceStats",
     ),
     "_job": ("Job",),
-    "_journal": ("Intent",),
+    "_intent": ("Intent",),
     "_net.config": (
         "Limits",
         "Timeouts",

@@ -13,8 +13,9 @@ import attrs
 from gts_async._errors import FileError, GtsAsyncError, NotSent, OutcomeUnknown, Unauthorized
 from gts_async._flow.fanout import FanOut, Later, Outcome
 from gts_async._flow.shield import finished
+from gts_async._intent import Intent
 from gts_async._job import Job
-from gts_async._journal import Intent, Journal
+from gts_async._journal import Journal
 from gts_async._settling import SETTLED_AFTER, Search, may_pass
 from gts_async._submission import GRACE, Submission, check_spec
 from gts_async.sxwl.values import JobSpec

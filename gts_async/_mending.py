@@ -16,7 +16,8 @@ from typing import Any
 import attrs
 
 from gts_async._errors import FileError, FileMissing, InvalidArgument
-from gts_async._journal import JOURNAL_KIND, JOURNAL_VERSION, SCHEMA, content_key, read_spec
+from gts_async._intent import content_key, read_spec
+from gts_async._journal import JOURNAL_KIND, JOURNAL_VERSION, SCHEMA
 
 COLUMNS = (
     "key",

@@ -5,7 +5,7 @@ from contextlib import suppress
 import msgspec
 
 from gts_async._errors import InvalidArgument, NotFound, ServerFailed, WorkError, WorkLost, WorkStalled
-from gts_async._journal import Intent, IntentToken
+from gts_async._intent import Intent, IntentToken
 from gts_async._task import RunToken, Task, TrainingRun
 from gts_async.gts.values import check_name
 

@@ -32,8 +32,8 @@ from gts_async._flow.hub import Hub
 from gts_async._flow.many import AsFinished, wait_all, wait_any
 from gts_async._flow.schedule import CLOUD_BOUNDS, ENGINE_BOUNDS, Schedule
 from gts_async._flow.shield import finished
+from gts_async._intent import Intent
 from gts_async._job import Job, JobToken
-from gts_async._journal import Intent
 from gts_async._net.client import USER_AGENT, Client, Transport
 from gts_async._net.config import Limits, Timeouts
 from gts_async._net.events import Hook

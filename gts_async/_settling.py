@@ -13,7 +13,7 @@ import attrs
 
 from gts_async._errors import GtsAsyncError, RateLimited, TransportError, UnexpectedAnswer
 from gts_async._flow.clock import Clock
-from gts_async._journal import Intent
+from gts_async._intent import Intent
 from gts_async._net.exchange import Exchange
 from gts_async.sxwl import calls
 from gts_async.sxwl.dialects import Dialect

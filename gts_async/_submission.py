@@ -13,8 +13,8 @@ from gts_async._cloud import Cloud
 from gts_async._errors import GtsAsyncError, InvalidArgument, OutcomeUnknown, WrongType
 from gts_async._flow.exits import STOP_TIME, OnExit
 from gts_async._flow.shield import finished
+from gts_async._intent import Intent
 from gts_async._job import Job
-from gts_async._journal import Intent
 from gts_async._net.events import Event, tell
 from gts_async._settling import Search, Settler, may_pass
 from gts_async.sxwl import calls

@@ -13,7 +13,8 @@ import pytest
 from gts_async import FileError, Intent, InvalidArgument, JobInfo, JobSpec, JobStatus
 from gts_async._checkpoint import Checkpoint
 from gts_async._database import Database, remote_kind
-from gts_async._journal import LEASE, RENEWAL, WATCH_LEASE, IntentToken, Journal, read_spec, spec_document
+from gts_async._intent import IntentToken, read_spec, spec_document
+from gts_async._journal import LEASE, RENEWAL, WATCH_LEASE, Journal
 
 SPEC = JobSpec(gpu_type="g", image_path="i", env={"A": "1"}, run_command="run", stop_type=1, stop_time=5)
 

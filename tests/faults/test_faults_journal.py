@@ -24,7 +24,8 @@ import pytest
 
 from gts_async import AsyncSession, FileError, JobSpec, JobStatus, SystemClock, WorkFailed
 from gts_async.__main__ import main
-from gts_async._journal import JOURNAL_VERSION, LEASE, Journal, read_spec
+from gts_async._intent import read_spec
+from gts_async._journal import JOURNAL_VERSION, LEASE, Journal
 from gts_async.emulator.cloud import Cloud, CloudQuirks, Generation
 from gts_async.emulator.scripted_jobs import ScriptedRunner
 from gts_async.emulator.store import ObjectStore
