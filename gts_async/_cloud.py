@@ -56,11 +56,10 @@ class Cloud(Service):
     stopped: set[str] = attrs.field(factory=set)
     journals: dict[str, Journal] = attrs.field(factory=dict)
     _noted: dict[str, JobStatus] = attrs.field(init=False, factory=dict)
-    census: Census = attrs.field(init=False)
+    census: Census = attrs.field(init=False, default=attrs.Factory(lambda self: self._make_census(), takes_self=True))
 
     has_listing: ClassVar[bool] = True
 
-    @census.default
     def _make_census(self) -> Census:
         return Census(self.lane, self._page)
 

@@ -321,7 +321,9 @@ class AsyncSession:
 
     # Many at once
 
-    def as_finished(self, handles: Iterable[Handle], *, deadline: float | None = None) -> AsFinished[Handle]:
+    def as_finished(
+        self, handles: Iterable[Handle], *, deadline: float | None = None
+    ) -> AsFinished[Handle, TaskInfo | JobInfo]:
         """Give ``async with … as outcomes: async for outcome in outcomes``: handles as each is settled.
 
         An outcome's value is the final look; work that did not end well has its WorkError as `error` (with the look in

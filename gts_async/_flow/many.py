@@ -38,9 +38,10 @@ class Watchable(Protocol):
 
 
 H = TypeVar("H", bound=Watchable)
+Final = TypeVar("Final")
 
 
-class AsFinished(Generic[H]):
+class AsFinished(Generic[H, Final]):
     """Outcomes of watched work, each as it is settled: ``async with … as outcomes: async for outcome in outcomes``.
 
     An outcome's value is the final look; work that did not end well has its error there. `deadline` in seconds, from
@@ -56,7 +57,7 @@ class AsFinished(Generic[H]):
         self._deadline = check_seconds("deadline", deadline)
         self._waiting: set[_Awaited[H]] = set()
         self.turns = _SharedTurns(self)
-        self._settled: deque[Outcome[H, Any]] = deque()
+        self._settled: deque[Outcome[H, Final]] = deque()
         self._error: BaseException | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._lanes: set[Lane] = set()
@@ -129,7 +130,7 @@ class AsFinished(Generic[H]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Outcome[H, Any]:
+    async def __anext__(self) -> Outcome[H, Final]:
         if not self._is_open:
             raise MisuseError("iterate inside the block: async with … as outcomes: async for outcome in outcomes")
         while not self._settled:
@@ -144,7 +145,7 @@ class AsFinished(Generic[H]):
 
     # What those that are followed tell
 
-    def give(self, awaited: "_Awaited[H]", outcome: Outcome[H, Any]) -> None:
+    def give(self, awaited: "_Awaited[H]", outcome: Outcome[H, Final]) -> None:
         """Hand out an outcome."""
         self._waiting.discard(awaited)
         self._settled.append(outcome)
@@ -211,7 +212,7 @@ class _SharedTurns(Turns):
 
     is_shared = True
 
-    def __init__(self, block: AsFinished[Any]) -> None:
+    def __init__(self, block: AsFinished[Any, Any]) -> None:
         super().__init__()
         self._block = block
 
@@ -224,7 +225,7 @@ class _Awaited(Generic[H]):
 
     __slots__ = ("block", "course", "eye", "handle", "turns", "wants_changes_only", "watch")
 
-    def __init__(self, block: AsFinished[H], handle: H, watch: Watch[Any]) -> None:
+    def __init__(self, block: AsFinished[H, Any], handle: H, watch: Watch[Any]) -> None:
         self.block = block
         self.handle = handle
         self.watch = watch
@@ -292,7 +293,8 @@ async def wait_all(handles: Iterable[H], *, deadline: float | None) -> list[Any]
     """Give the final looks in the order of `handles`; an error stands in the place of a look that never came."""
     every = list(handles)
     finals: dict[int, Any] = {}
-    async with AsFinished(every, deadline=deadline) as outcomes:
+    block: AsFinished[H, Any] = AsFinished(every, deadline=deadline)
+    async with block as outcomes:
         async for outcome in outcomes:
             finals[id(outcome.item)] = _final(outcome)
     return [finals[id(handle)] for handle in every]
@@ -303,7 +305,8 @@ async def wait_any(handles: Iterable[H], *, deadline: float | None) -> Outcome[H
     every = list(handles)
     if not every:
         raise InvalidArgument("handles", "is empty", "give at least one")
-    async with AsFinished(every, deadline=deadline) as outcomes:
+    block: AsFinished[H, Any] = AsFinished(every, deadline=deadline)
+    async with block as outcomes:
         return await anext(outcomes)
 
 

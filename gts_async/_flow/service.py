@@ -26,12 +26,11 @@ class Service:
     exchange: Exchange
     hub: Hub
     setting: Setting
-    lane: Lane = attrs.field(init=False)
+    lane: Lane = attrs.field(init=False, default=attrs.Factory(lambda self: self._make_lane(), takes_self=True))
 
     has_listing: ClassVar[bool] = False
     """True if one listing can tell of many works (see `survey`)."""
 
-    @lane.default
     def _make_lane(self) -> Lane:
         return Lane(self.hub, self.glance, self.survey if self.has_listing else None)
 
