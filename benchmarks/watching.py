@@ -92,7 +92,8 @@ async def measure(case: Case) -> Figures:
         await _begin_all(begin, job_ids, PORTIONS.get(case.way, MOST_PORTIONS), case.ramp)
         heart.is_noting = True
         await asyncio.sleep(case.settling)
-        unseen, count, cpu = looks.unseen, looks.count, time.process_time()
+        unseen, looks.is_marking = looks.unseen, False
+        count, cpu = looks.count, time.process_time()
         await asyncio.sleep(case.seconds)
         cpu, count = time.process_time() - cpu, looks.count - count
         heart.is_noting = False

@@ -43,10 +43,11 @@ FOUND = JobInfo(JobStatus.WORKING)
 
 
 class Looks:
-    """Counts looks, which cost nothing else."""
+    """Counts looks, which cost nothing else once it no longer marks who was looked at."""
 
     def __init__(self, job_ids: Sequence[str]) -> None:
         self.count = 0
+        self.is_marking = True
         # Of the same size from the beginning: what looks leave behind must not be taken for what watches hold.
         self._seen = dict.fromkeys(job_ids, 0)
 
@@ -58,7 +59,8 @@ class Looks:
     async def look(self, job_id: str) -> JobInfo:
         """Look at nothing."""
         self.count += 1
-        self._seen[job_id] = 1
+        if self.is_marking:
+            self._seen[job_id] = 1
         return FOUND
 
 
