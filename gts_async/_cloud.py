@@ -75,10 +75,10 @@ class Cloud(Service):
 
     async def glance(self, work_id: str) -> JobInfo:
         """Look at a job once, in one try; one that this session has stopped is not asked about again."""
-        if work_id in self.stopped:
-            return JobInfo(JobStatus.STOPPED, observed_at=self.clock.wall())
         is_rung = work_id in self.lane.rung
         self.lane.rung.discard(work_id)
+        if work_id in self.stopped:
+            return JobInfo(JobStatus.STOPPED, observed_at=self.clock.wall())
         journal = self.journals.get(work_id)
         if journal is None:
             return await self._look(work_id)

@@ -22,7 +22,7 @@ CROWD = 100
 """Things that are watched from which on a moment is longer."""
 
 MOMENT = 0.1
-"""Seconds by which a look is late then, at most; the shortest jitter of ours is as much."""
+"""Seconds by which a look is late then, at most: a fifth of the shortest interval between two."""
 
 HELD = 0.5
 """Seconds after which it is seen again whether a service with too many looks under way has room for another."""

@@ -33,7 +33,8 @@ async def look_all(turns: Turns) -> None:
             await lane.listing.read(eye)
             continue
         number = hub.number = hub.number + 1
-        if eye.is_rung:
+        was_rung = eye.is_rung
+        if was_rung:
             eye.is_rung = False
             lane.rung.add(eye.work_id)
         try:
@@ -42,6 +43,8 @@ async def look_all(turns: Turns) -> None:
             # Something that was seen, too.
             sighting = error
         except BaseException:
+            # What rang has not been seen.
+            eye.is_rung = eye.is_rung or was_rung
             lane.release(eye)
             hub.again(eye)
             raise

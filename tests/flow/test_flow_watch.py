@@ -444,3 +444,21 @@ async def test_a_refused_token_ends_all_waits_of_the_service_with_one_look(clock
     # All of the first looks may be under way when it is refused; nobody looks again.
     assert len(look.times) <= 31
     assert clock.now() < 1
+
+
+async def test_a_ring_whose_look_was_cut_is_heeded_by_the_next_look(clock):
+    look = Looking(clock, QUEUED, QUEUED, DONE, takes=0.5)
+    shared = lane(look)
+    slow = Schedule(minimum=100, maximum=100)
+    watching = watch(look, lane=shared, schedule=slow)
+    await anext(watching)
+    cut = asyncio.create_task(anext(watching))
+    await asyncio.sleep(0)
+    shared.hub.ring("work-1")
+    while not look.in_flight:
+        await asyncio.sleep(0)
+    cut.cancel()
+    await asyncio.wait([cut])
+    began = clock.now()
+    assert (await watching.settled()).status is Stage.DONE
+    assert clock.now() - began < 2
