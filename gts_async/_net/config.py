@@ -34,15 +34,7 @@ class Limits:
 
     def __attrs_post_init__(self) -> None:
         """Refuse limits under which nothing could move."""
-        for field in attrs.fields(Limits):
-            value = getattr(self, field.name)
-            # Half a connection would be none, and every call would wait for it in vain.
-            kinds = (int,) if field.type is int else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds):
-                what = "a whole number" if field.type is int else "a number"
-                raise WrongType(field.name, f"must be {what}, not {type(value).__name__}")
-            if not 0 < value < float("inf"):
-                raise InvalidArgument(field.name, f"{value} is out of range", "use more than 0")
+        check_limits(self)
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +67,19 @@ class Timeouts:
         if pace is Pace.LOAD:
             return own or self.load, own or self.load
         return self.read, own or (self.transfer if pace is Pace.TRANSFER else self.total)
+
+
+def check_limits(limits: attrs.AttrsInstance) -> None:
+    """Raise WrongType or InvalidArgument unless every field is a number above 0, a whole one where its type is int."""
+    for field in attrs.fields(type(limits)):
+        value = getattr(limits, field.name)
+        # Half a connection would be none, and every call would wait for it in vain.
+        kinds = (int,) if field.type is int else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            what = "a whole number" if field.type is int else "a number"
+            raise WrongType(field.name, f"must be {what}, not {type(value).__name__}")
+        if not 0 < value < float("inf"):
+            raise InvalidArgument(field.name, f"{value} is out of range", "use more than 0")
 
 
 def check_seconds(argument: str, value: object) -> float | None:

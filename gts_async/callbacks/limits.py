@@ -2,7 +2,7 @@
 
 import attrs
 
-from gts_async._errors import InvalidArgument, WrongType
+from gts_async._net.config import check_limits
 
 
 @attrs.frozen(kw_only=True)
@@ -29,14 +29,7 @@ class CallbackLimits:
 
     def __attrs_post_init__(self) -> None:
         """Refuse limits under which nothing could come in."""
-        for field in attrs.fields(CallbackLimits):
-            value = getattr(self, field.name)
-            kinds = (int,) if field.type is int else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds):
-                what = "a whole number" if field.type is int else "a number"
-                raise WrongType(field.name, f"must be {what}, not {type(value).__name__}")
-            if not 0 < value < float("inf"):
-                raise InvalidArgument(field.name, f"{value} is out of range", "use more than 0")
+        check_limits(self)
 
 
 @attrs.define
