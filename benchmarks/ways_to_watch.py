@@ -4,6 +4,7 @@ All of them look by the same `Looks`, after the same intervals. What they cost i
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -15,7 +16,7 @@ from gts_async._errors import WorkError
 from gts_async._flow.clock import SystemClock
 from gts_async._flow.course import Setting
 from gts_async._flow.eye import Turns
-from gts_async._flow.hub import Hub
+from gts_async._flow.hub import MOMENT, Hub
 from gts_async._flow.lane import Lane
 from gts_async._flow.looking import look_all
 from gts_async._flow.many import AsFinished
@@ -35,6 +36,9 @@ SCHEDULE = Schedule(fraction=GROWTH, minimum=SHORTEST, maximum=LONGEST, jitter=J
 
 BOUND = 30.0
 """Seconds that a peer allows one look, where it sets a bound."""
+
+ROUNDS = 25
+"""Rounds in which all are looked at where nobody minds whose look is due: in so many tenths of a second."""
 
 NO_BUDGET = 1e9
 """Looks a second, so that nothing is held back."""
@@ -78,6 +82,31 @@ async def nothing(looks: Looks) -> AsyncIterator[Begin]:
         return
 
     yield begin
+
+
+@asynccontextmanager
+async def looks_alone(looks: Looks) -> AsyncIterator[Begin]:
+    """Look about as often as the others do, in any order, without minding whose look is due."""
+    known: list[str] = []
+
+    async def look_for_ever() -> None:
+        place = 0
+        while True:
+            await asyncio.sleep(MOMENT)
+            until = place + -(-len(known) // ROUNDS)
+            for job_id in itertools.islice(known, place, until):
+                await looks.look(job_id)
+            place = until if until < len(known) else 0
+
+    async def begin(job_ids: Sequence[str]) -> None:
+        known.extend(job_ids)
+        # The next one is no more likely than with the others to be in the processor's cache.
+        random.shuffle(known)
+
+    looking = asyncio.create_task(look_for_ever())
+    yield begin
+    looking.cancel()
+    await asyncio.wait([looking])
 
 
 # A task for each
@@ -248,11 +277,12 @@ async def by_as_finished(looks: Looks) -> AsyncIterator[Begin]:
         yield begin
 
 
-PORTIONS = {"as_finished": 5}
+PORTIONS = {"as_finished": 5, "looks alone": 1}
 """Portions in which the watches begin, where they are fewer: nobody has fifty such blocks at once."""
 
 WAYS: dict[str, Way] = {
     "nothing": nothing,
+    "looks alone": looks_alone,
     "gts_async hub": by_hub,
     "as_finished": by_as_finished,
     "task": in_tasks(plain_loop),

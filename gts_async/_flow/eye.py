@@ -4,10 +4,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gts_async._flow.course import Course
-from gts_async._flow.wheel import NEVER
 
 if TYPE_CHECKING:
     from gts_async._flow.lane import Lane
+    from gts_async._flow.wheel import Bucket
 
 
 class Turns(deque["Eye"]):
@@ -57,12 +57,14 @@ BEGUN = LOOKING - SCHEDULED
 class Eye:
     """One thing that is looked at, as long as anybody follows it.
 
-    `due` is when the next look is (see `Wheel`); `is_rung`: there is news that no look has seen yet. `own_looks` is how
-    many more looks it gets by itself, because a listing does not show what there is to see.
+    `bucket` tells when the next look is due (see `Wheel`), while it is resting; one that has come means that it is
+    scheduled, too. `own_looks` is how many more looks it
+    gets by itself, because a listing does not show what there is to see; that is at least one if it `is_rung`: there is
+    news that no look has seen yet.
     """
 
     __slots__ = (
-        "due",
+        "bucket",
         "is_rung",
         "lane",
         "only",
@@ -78,7 +80,7 @@ class Eye:
         # Nearly always there is one, of tens of thousands: a list for each would be most of what they take.
         self.only: Follower | None = None
         self.others: tuple[Follower, ...] = ()
-        self.due = NEVER
+        self.bucket: Bucket | None = None
         self.is_rung = False
         self.own_looks = 0
         self.state = RESTING
@@ -86,7 +88,9 @@ class Eye:
     @property
     def is_ready(self) -> bool:
         """True if a look waits for its turn."""
-        return RESTING < self.state < LOOKING
+        if self.state == RESTING:
+            return self.bucket is not None and self.bucket.has_come
+        return self.state < LOOKING
 
     @property
     def is_looking(self) -> bool:
@@ -102,6 +106,10 @@ class Eye:
     def followers(self) -> tuple[Follower, ...]:
         """Everybody who follows."""
         return self.others if self.only is None else (self.only,)
+
+    def rest(self) -> None:
+        """Forget the look that was to be made."""
+        self.state, self.bucket = RESTING, None
 
     def add(self, follower: Follower) -> None:
         """Let somebody follow."""

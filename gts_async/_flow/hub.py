@@ -11,7 +11,7 @@ from typing import Any
 from gts_async._errors import MisuseError, Unauthorized
 from gts_async._flow.budget import LookBudget
 from gts_async._flow.clock import Alarm, Clock
-from gts_async._flow.eye import RESTING, SCHEDULED, Eye, Follower
+from gts_async._flow.eye import Eye, Follower
 from gts_async._flow.lane import Lane
 from gts_async._flow.wheel import GRAIN, NEVER, Wheel
 
@@ -21,8 +21,10 @@ ROUND = 64
 CROWD = 100
 """Things that are watched from which on a moment is longer."""
 
-MOMENT = 0.1
-"""Seconds by which a look is late then, at most: a fifth of the shortest interval between two."""
+MOMENT, LONGEST_MOMENT = 0.1, 0.5
+"""Seconds by which a look is late then, at most: a fifth of the shortest interval between two; longer with more than
+10,000 things, up to the second one. So many hardly ever have looks at such intervals.
+"""
 
 HELD = 0.5
 """Seconds after which it is seen again whether a service with too many looks under way has room for another."""
@@ -39,13 +41,13 @@ class Hub:
         self.now = clock.now
         self.lanes: list[Lane] = []
         self._budget = LookBudget(max_looks_per_second)
-        self._wheel: Wheel[Eye] = Wheel()
         self.number = 0
         """The number of the newest look that has begun: looks are told apart by which began first."""
         self._names: dict[str, str] = {}
         self._rung: dict[str, float] = {}
         self._alarm: Alarm | None = None
-        self._wakes_at = NEVER
+        self.wakes_at = NEVER
+        """When what is due then will be seen to be, at the latest."""
         self._woke_at = float("-inf")
         self._turn_of = 0
         self._singles = _Singles()
@@ -86,7 +88,7 @@ class Hub:
     def again(self, eye: Eye, *, is_asked: bool = True) -> None:
         """Let a look be made soon that was cut, or that nobody made."""
         if eye.followers:
-            eye.due = NEVER
+            eye.bucket = None
             eye.lane.push(eye, is_asked=is_asked)
         elif not eye.is_looking:
             self._drop(eye)
@@ -103,7 +105,7 @@ class Hub:
     def _drop(self, eye: Eye) -> None:
         if eye.lane.eyes.get(eye.work_id) is not eye:
             return
-        eye.due, eye.state = NEVER, RESTING
+        eye.rest()
         eye.lane.drop(eye)
         if eye.is_rung:
             self._remember(eye.work_id)
@@ -113,7 +115,9 @@ class Hub:
         """Leave no timer when nobody waits for anything."""
         if self._alarm is not None and not self._singles and not any(lane.eyes for lane in self.lanes):
             self._alarm.cancel()
-            self._alarm, self._wakes_at, self._wheel = None, NEVER, Wheel()
+            self._alarm, self.wakes_at = None, NEVER
+            for lane in self.lanes:
+                lane.wheel = Wheel()
 
     # Rings
 
@@ -127,7 +131,7 @@ class Hub:
             eye.own_looks = max(1, eye.own_looks)
             if not eye.is_looking and not (eye.is_ready and eye.is_asked):
                 # If it was scheduled and waits, it waits no longer behind all that is.
-                eye.due, eye.state = NEVER, RESTING
+                eye.rest()
                 eye.lane.push(eye, is_asked=True)
         if eyes:
             self.dispatch()
@@ -177,7 +181,7 @@ class Hub:
         """Show a refused token to all whom it concerns: each look of theirs would meet the same."""
         for other in tuple(eye.lane.eyes.values()):
             if other is not eye and not other.is_looking:
-                other.state = RESTING
+                other.rest()
                 other.show(refusal, number, now)
                 self.schedule(other, now)
 
@@ -187,52 +191,47 @@ class Hub:
             if not eye.is_looking:
                 self._drop(eye)
         elif not eye.is_looking and not eye.is_ready:
-            eye.due = NEVER
+            eye.bucket = None
             self._put(eye, 0.0 if eye.is_rung else eye.wish(now), now)
 
     def _put(self, eye: Eye, wait: float, now: float) -> None:
         """Make the look due after `wait` seconds, unless it is sooner anyway."""
         if wait <= 0:
-            eye.due = NEVER
+            eye.bucket = None
             eye.lane.count(eye, 0.0)
             eye.lane.push(eye, is_asked=True)
             self.dispatch()
-        elif now + wait < eye.due:
-            self.put_off(eye, wait, now)
-
-    def put_off(self, eye: Eye, wait: float, now: float) -> None:
-        """Make the next look due after `wait` seconds, which are more than 0."""
-        if eye.lane.listing is not None:
+        elif eye.bucket is None or now + wait < eye.bucket.due:
             eye.lane.count(eye, wait)
-        due = now + wait
-        self._wheel.put(eye, due)
-        if due < self._wakes_at:
-            self._wake_at(max(due, self._woke_at + GRAIN), now)
+            due = now + wait
+            eye.lane.wheel.put(eye, due)
+            if due < self.wakes_at:
+                self.wake_by(due, now)
+
+    def wake_by(self, due: float, now: float) -> None:
+        """Have what is due then wait for its turn in time, but not more often than every `GRAIN`."""
+        self._wake_at(max(due, self._woke_at + GRAIN), now)
 
     def _wake_at(self, when: float, now: float) -> None:
-        if when >= self._wakes_at or self._is_closed:
+        if when >= self.wakes_at or self._is_closed:
             return
         if self._alarm is not None:
             self._alarm.cancel()
-        self._wakes_at = when
+        self.wakes_at = when
         self._alarm = self.clock.call_later(max(0.0, when - now), self._wake)
 
     def _wake(self) -> None:
-        self._alarm, self._wakes_at = None, NEVER
+        self._alarm, self.wakes_at = None, NEVER
         now = self._woke_at = self.now()
-        for eye in self._wheel.take(now):
-            if eye.state == RESTING:
-                eye.state = SCHEDULED
-                lane = eye.lane
-                lane.scheduled.append(eye)
-                if lane.listing is not None:
-                    lane.count(eye, 0.0)
+        for lane in self.lanes:
+            lane.wake(now)
         self.dispatch()
-        soonest = self._wheel.soonest()
-        if soonest is not None:
-            # What is due within a moment is done at one go.
-            is_crowd = sum(len(lane.eyes) for lane in self.lanes) >= CROWD
-            self._wake_at(max(soonest.due, now + (MOMENT if is_crowd else GRAIN)), now)
+        # What is due within a moment is done at one go.
+        watched = sum(len(lane.eyes) for lane in self.lanes)
+        moment = GRAIN if watched < CROWD else min(max(1, watched / 10_000) * MOMENT, LONGEST_MOMENT)
+        for lane in self.lanes:
+            lane.wheel.is_coarse = watched >= CROWD
+            self._wake_at(max(lane.wheel.soonest(), now + moment), now)
 
     # Whose turn
 

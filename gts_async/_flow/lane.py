@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gts_async._flow.eye import ASKED, BEGUN, LOOKING, RESTING, SCHEDULED, Eye, ListedEye, Turns
 from gts_async._flow.listing import Listing, Survey
+from gts_async._flow.wheel import Wheel
 
 if TYPE_CHECKING:
     from gts_async._flow.hub import Hub
@@ -18,6 +19,9 @@ MAX_LOOKING = 64
 
 FEW_LOOKING = MAX_LOOKING // 2
 """So few of them that others begin, where some have to wait: handing out a turn at a time would cost more."""
+
+RARELY = 10
+"""One turn in so many is for what was merely scheduled, where many ask."""
 
 Glance = Callable[[str], Awaitable[Any]]
 
@@ -35,9 +39,10 @@ class Lane:
         self.listing = Listing(self, survey) if survey is not None else None
         self.asked: deque[Eye] = deque()
         self.scheduled: deque[Eye] = deque()
+        self.wheel: Wheel[Eye] = Wheel()
         self.rung: set[str] = set()
         """What a glance is about to look at, or looks at, because there may be news; it takes that out."""
-        self._is_scheduled_next = False
+        self._choices = 0
         self.looking = 0
         self.has_waiting = False
         hub.lanes.append(self)
@@ -63,6 +68,15 @@ class Lane:
 
     # Whose turn it is
 
+    def wake(self, now: float) -> None:
+        """Let what is due by `now` wait for its turn."""
+        for bucket in self.wheel.take(now):
+            self.scheduled.extend(bucket)
+            if self.listing is not None:
+                for eye in bucket:
+                    if eye.bucket is bucket:
+                        self.count(eye, 0.0)
+
     def push(self, eye: Eye, *, is_asked: bool) -> None:
         """Let a look wait for its turn; what was asked for and what was scheduled take turns."""
         if eye.state == RESTING:
@@ -76,16 +90,19 @@ class Lane:
         return self._hand_out(self._next_queue(), most) or self._hand_out(self._next_queue(), most)
 
     def _hand_out(self, queue: deque[Eye], most: int) -> int:
-        given = 0
         touched: Turns | None = None
-        while queue and given < most:
-            if self.looking >= MAX_LOOKING:
-                self.has_waiting = True
-                break
+        room = left = min(most, MAX_LOOKING - self.looking)
+        while queue and left:
             eye = queue.popleft()
             state = eye.state
-            if state == RESTING or state >= LOOKING:
-                # Looked at, or followed no more, since it was put there.
+            if state == RESTING:
+                bucket = eye.bucket
+                if bucket is None or not bucket.has_come:
+                    # Looked at, or followed no more, since it was put there.
+                    continue
+                eye.bucket = None
+                state = SCHEDULED
+            elif state >= LOOKING:
                 continue
             follower = eye.only
             turns = follower.turns if follower is not None else eye.turns
@@ -94,13 +111,16 @@ class Lane:
                 eye.state = RESTING
                 continue
             eye.state = state + BEGUN
-            self.looking += 1
-            given += 1
+            left -= 1
             turns.append(eye)
             if turns is not touched:
                 if touched is not None:
                     touched.tell()
                 touched = turns
+        given = room - left
+        self.looking += given
+        if queue and self.looking >= MAX_LOOKING:
+            self.has_waiting = True
         if touched is not None:
             touched.tell()
         return given
@@ -112,8 +132,9 @@ class Lane:
             return asked if self.listing.lets_pass(asked) else deque()
         if not asked or not scheduled:
             return asked or scheduled
-        self._is_scheduled_next = not self._is_scheduled_next
-        return asked if self._is_scheduled_next else scheduled
+        self._choices += 1
+        # Where thousands begin at once, all get a first look before most get a second.
+        return scheduled if self._choices % (2 if len(asked) <= MAX_LOOKING else RARELY) == 0 else asked
 
     def has_ready(self) -> bool:
         """True if a look waits for its turn."""

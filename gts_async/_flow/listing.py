@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gts_async._errors import GtsAsyncError, NotSent
-from gts_async._flow.eye import LOOKING, RESTING, Eye, ListedEye
+from gts_async._flow.eye import LOOKING, Eye, ListedEye
 
 if TYPE_CHECKING:
     from gts_async._flow.lane import Lane
@@ -156,6 +156,6 @@ class Listing:
             self._leader = None
             lane.release(eye)
         if eye.state < LOOKING:
-            eye.state = RESTING
+            eye.rest()
         eye.is_rung = False
         lane.hub.show(eye, sighting, number, lane.hub.now())

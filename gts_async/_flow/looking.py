@@ -33,9 +33,9 @@ async def look_all(turns: Turns) -> None:
             await lane.listing.read(eye)
             continue
         number = hub.number = hub.number + 1
-        was_rung = eye.is_rung
-        if was_rung:
-            eye.is_rung = False
+        is_rung = False
+        if eye.own_looks and eye.is_rung:
+            is_rung, eye.is_rung = True, False
             lane.rung.add(eye.work_id)
         try:
             sighting = await lane.glance(eye.work_id)
@@ -44,23 +44,30 @@ async def look_all(turns: Turns) -> None:
             sighting = error
         except BaseException:
             # What rang has not been seen.
-            eye.is_rung = eye.is_rung or was_rung
+            eye.is_rung = eye.is_rung or is_rung
             lane.release(eye)
             hub.again(eye)
             raise
         eye.state = RESTING
         lane.looking -= 1
-        if eye.own_looks and not eye.is_rung:
-            eye.own_looks -= 1
+        if eye.own_looks:
+            is_rung = eye.is_rung
+            if not is_rung:
+                eye.own_looks -= 1
         seen_at = now()
         follower = eye.only
         if (
             follower is not None
             and follower.wants_changes_only
-            and not eye.is_rung
+            and not is_rung
             and (wait := follower.course.stays(sighting, number, seen_at)) is not None
         ):
-            hub.put_off(eye, wait, seen_at)
+            due = seen_at + wait
+            lane.wheel.put(eye, due)
+            if lane.listing is not None:
+                lane.count(eye, wait)
+            if due < hub.wakes_at:
+                hub.wake_by(due, seen_at)
         else:
             hub.show(eye, sighting, number, seen_at)
         if lane.has_waiting and lane.looking <= FEW_LOOKING:

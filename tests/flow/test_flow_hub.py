@@ -110,6 +110,19 @@ async def test_what_was_rung_for_gets_a_look_of_its_own_though_there_is_a_listin
     scene.check_rest()
 
 
+async def test_where_thousands_begin_at_once_nearly_all_get_a_first_look_before_others_get_a_second(scene):
+    service = scene.allow(50).service()
+    waiting = settling(*service.works(1000))
+    # 20 s at the least; taking turns all the way, 40.
+    await scene.clock.sleep(24)
+    looked_at = [work_id for work_id, _ in service.times]
+    assert set(looked_at) == {f"work-{n}" for n in range(1000)}
+    # Those that are merely scheduled are not forgotten meanwhile.
+    assert len(looked_at) > 1100
+    await ended(waiting)
+    scene.check_rest()
+
+
 # Closing
 
 
