@@ -78,7 +78,7 @@ def test_costs_of_a_few_jobs_are_told_but_not_judged(capsys):
 
 @pytest.mark.slow
 def test_a_short_run_shows_all_ways_side_by_side():
-    command = "benchmarks.watch --counts 500 --rounds 1 --ramp 0.2 --settling 0.6 --seconds 1"
+    command = "benchmarks.watch --counts 500 --rounds 1 --ramp 0.2 --settling 0.4 --seconds 0.5"
     done = subprocess.run([sys.executable, "-m", *command.split()], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     lines = done.stdout.splitlines()

@@ -396,7 +396,8 @@ async def test_two_that_receive_the_same_at_once_store_it_once(tmp_path):
         statuses = await asyncio.gather(*(post(app, url) for url in urls for app in (one, other)))
     assert statuses == [200] * 100
     assert len(rows_of(tmp_path / "callbacks.db")) == 50
-    assert one.received.rung + other.received.rung == 50
+    # Each rings for what the other has stored, too, if there is time for it; but of each pair one comes second.
+    assert one.received.repeated + other.received.repeated == 50
 
 
 async def test_taking_waits_for_another_process_that_is_just_writing(tmp_path):

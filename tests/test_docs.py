@@ -21,12 +21,14 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from anyio.from_thread import start_blocking_portal
 from cyclopts import CycloptsError
 
 import gts_async
@@ -37,6 +39,7 @@ from gts_async.cli.exits import Exit
 from gts_async.emulator.engine import Engine
 from gts_async.emulator.scripted import MemoryFiles, Script, ScriptedTrainer
 from gts_async.local.sample import sample_rows, write_sample
+from gts_async.local.stack import EmbeddedCloud, EmbeddedEngine
 from gts_async.testing import EmulatorTransport, faults, plugin
 
 ROOT = Path(__file__).parent.parent
@@ -192,12 +195,9 @@ def scenery(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     for variable in ENVIRONMENT.values():
         monkeypatch.delenv(variable, raising=False)
     wanted = request.getfixturevalue("block").runs_with
-    if "embedded_engine" in wanted:
-        monkeypatch.setenv("GTS_ASYNC_ENGINE", request.getfixturevalue("embedded_engine").url)
-    if "embedded_cloud" in wanted:
-        cloud = request.getfixturevalue("embedded_cloud")
-        monkeypatch.setenv("GTS_ASYNC_CLOUD", cloud.url)
-        monkeypatch.setenv("GTS_ASYNC_TOKEN", cloud.token)
+    for server in EMBEDDED.keys() & wanted:
+        for name, value in settings_of(request.getfixturevalue(server)).items():
+            monkeypatch.setenv(name, value)
     if "data_files" in wanted:
         write_sample(tmp_path)
 
@@ -229,30 +229,72 @@ async def test_a_fragment_runs(
     check_output(block, capsys.readouterr().out)
 
 
-def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, env=os.environ)
+Started = dict[str, subprocess.Popen[str]]
+EMBEDDED = {"embedded_engine": EmbeddedEngine, "embedded_cloud": EmbeddedCloud}
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    """Start all programs and example tests at once, each alone in a folder with its servers: mostly they wait."""
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal())
+        processes: Started = {}
+        for block in PYTHON:
+            if block.kind not in ("program", "tests"):
+                continue
+            folder = tmp_path_factory.mktemp("block")
+            environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT.values()}
+            environment["XDG_CONFIG_HOME"] = str(folder / "config")
+            for name in EMBEDDED.keys() & block.runs_with:
+                made = EMBEDDED[name](tmp_path_factory.mktemp(name))
+                server = stack.enter_context(portal.wrap_async_context_manager(made))
+                environment |= settings_of(server)
+            if "data_files" in block.runs_with:
+                write_sample(folder)
+            (folder / FILES[block.kind]).write_text(block.located, "utf-8")
+            processes[str(block)] = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, *COMMANDS[block.kind], FILES[block.kind]],
+                    cwd=folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            stack.callback(processes[str(block)].kill)
+        yield processes
+
+
+FILES = {"program": "program.py", "tests": "test_example.py"}
+COMMANDS = {
+    "program": ["-W", "error"],
+    "tests": ["-m", "pytest", "-qWerror", "-pno:cacheprovider", "-oasyncio_default_fixture_loop_scope=function"],
+}
+
+
+def settings_of(server: EmbeddedEngine | EmbeddedCloud) -> dict[str, str]:
+    if isinstance(server, EmbeddedEngine):
+        return {"GTS_ASYNC_ENGINE": server.url}
+    return {"GTS_ASYNC_CLOUD": server.url, "GTS_ASYNC_TOKEN": server.token}
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("scenery")
 @pytest.mark.parametrize("block", of_kind("program"))
-def test_a_program_runs(block: Block) -> None:
-    Path("program.py").write_text(block.located, "utf-8")
-    ran = run_python("-W", "error", "program.py")
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout
-    check_output(block, ran.stdout)
+def test_a_program_runs(block: Block, started: Started) -> None:
+    printed, complaints = started[str(block)].communicate(timeout=60)
+    assert (started[str(block)].returncode, complaints) == (0, "")
+    assert printed
+    check_output(block, printed)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("scenery")
 @pytest.mark.parametrize("block", of_kind("tests"))
-def test_example_tests_pass(block: Block) -> None:
-    Path("test_example.py").write_text(block.located, "utf-8")
-    options = "-q -W error -p no:cacheprovider -o asyncio_default_fixture_loop_scope=function"
-    ran = run_python("-m", "pytest", *options.split(), "test_example.py")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert f"{block.code.count('def test_')} passed" in ran.stdout
+def test_example_tests_pass(block: Block, started: Started) -> None:
+    printed, complaints = started[str(block)].communicate(timeout=60)
+    assert started[str(block)].returncode == 0, printed + complaints
+    assert f"{block.code.count('def test_')} passed" in printed
 
 
 def test_no_block_is_left_out() -> None:

@@ -20,21 +20,20 @@ from gts_async._mending import check, repair
 
 SPEC = JobSpec(gpu_type="g", image_path="registry.test/image")
 COUNT = 300
+FEWER = 100
 PAGE = 4096
 
 
-def specs(count=COUNT):
+def specs(count):
     return [attrs.evolve(SPEC, run_command=f"python train.py {number}") for number in range(count)]
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """Give the bytes of a journal of 300 jobs, every tenth of which is unknown."""
-    path = tmp_path_factory.mktemp("sound") / "batch.db"
+def filled(path, count):
+    """Give the bytes of a journal of so many jobs, every tenth of which is unknown."""
 
-    async def filled():
+    async def fill():
         book = Journal(path, lambda: 1000.0)
-        for number, spec in enumerate(specs()):
+        for number, spec in enumerate(specs(count)):
             key = book.key(spec)
             await book.begin(key, spec, None)
             book.sending(key)
@@ -42,8 +41,20 @@ def sound(tmp_path_factory):
                 await book.done(key, f"ai{number}")
         await book.aclose()
 
-    asyncio.run(filled())
+    asyncio.run(fill())
     return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """Give the bytes of a journal of 300 jobs, every tenth of which is unknown."""
+    return filled(tmp_path_factory.mktemp("sound") / "batch.db", COUNT)
+
+
+@pytest.fixture(scope="module")
+def shorter(tmp_path_factory):
+    """Give the bytes of one of 100 jobs: a dozen pages and more, for what is tried often."""
+    return filled(tmp_path_factory.mktemp("shorter") / "batch.db", FEWER)
 
 
 @pytest.fixture
@@ -75,11 +86,11 @@ DAMAGES = {
 }
 
 
-async def submitted(path):
+async def submitted(path, count=COUNT):
     """Give what a journal says of each of the specs."""
     book = Journal(path, lambda: 2000.0)
     try:
-        found = [await book.begin(book.key(spec), spec, None) for spec in specs()]
+        found = [await book.begin(book.key(spec), spec, None) for spec in specs(count)]
     finally:
         await book.aclose()
     return found
@@ -214,14 +225,14 @@ def test_what_is_no_journal_is_neither_checked_nor_mended(tmp_path, work):
 
 
 @pytest.mark.parametrize("seed", range(25))
-async def test_whatever_is_damaged_only_our_own_errors_come_and_what_is_mended_can_be_used(journal, seed):
+async def test_whatever_is_damaged_only_our_own_errors_come_and_what_is_mended_can_be_used(tmp_path, shorter, seed):
     chance = random.Random(seed)
-    data = bytearray(journal.read_bytes())
+    journal, data = tmp_path / "batch.db", bytearray(shorter)
     for _ in range(chance.choice((1, 10, 1000))):
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     journal.write_bytes(data[: chance.choice((len(data), chance.randrange(len(data))))])
     with contextlib.suppress(FileError):
-        await submitted(journal)
+        await submitted(journal, FEWER)
     mended = None
     with contextlib.suppress(FileError):
         mended = repair(journal)
@@ -230,7 +241,7 @@ async def test_whatever_is_damaged_only_our_own_errors_come_and_what_is_mended_c
             check(journal)
         return
     assert mended.health.is_sound
-    found = await submitted(journal)
+    found = await submitted(journal, FEWER)
     known = [entry.job_id for entry in found if entry.job_id is not None]
     assert len(known) == len(set(known)) <= mended.health.submitted
 

@@ -1,4 +1,4 @@
-"""Journals of real processes that are killed, stopped, run side by side or out of room, against a cloud on loopback.
+"""Journals of real processes that are killed, stopped or run side by side, against a cloud on loopback.
 
 The processes' clocks run twenty times as fast, so that leases and waits for listings pass in tenths of a second.
 """
@@ -29,13 +29,13 @@ HOME = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 BATCH = """
-import asyncio, json, resource, signal, sys
+import asyncio, json, sys
 from datetime import UTC, datetime
 import attrs
 import time
 from gts_async import AsyncSession, JobSpec, SystemClock
 
-url, journal, count, pause, limit = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
+url, journal, count, pause = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 FAST = 20.0
 
 
@@ -72,8 +72,6 @@ async def main():
                 print(json.dumps(told), flush=True)
 
 
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 asyncio.run(main())
 """
 
@@ -155,8 +153,8 @@ def batch(world, tmp_path):
     """Start a batch in a process of its own; all are killed with the test."""
     started = []
 
-    def batch(count=40, *, pause=0.0, limit=0, journal=tmp_path / "batch.db"):
-        arguments = [world.url, str(journal), str(count), str(pause), str(limit)]
+    def batch(count=40, *, pause=0.0, journal=tmp_path / "batch.db"):
+        arguments = [world.url, str(journal), str(count), str(pause)]
         process = subprocess.Popen(
             [sys.executable, "-c", BATCH, *arguments],
             stdout=subprocess.PIPE,
@@ -192,7 +190,7 @@ def checked(world, told, count):
     assert {outcome["command"]: [outcome["id"]] for outcome in told} == jobs
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_batch_that_is_killed_again_and_again_loses_and_doubles_nothing(world, batch, seed):
     chance = random.Random(seed)
     world.delay = 0.02
@@ -224,8 +222,8 @@ def test_one_of_two_processes_is_killed_and_the_other_goes_on_with_all(world, ba
     checked(world, outcomes(other), 40)
 
 
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# A program ends at once with the first SIGTERM.
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
 def test_an_interrupted_batch_leaves_a_journal_that_the_next_run_continues(world, batch, number, times):
     world.delay = 0.02
     process = batch(pause=0.002)
@@ -237,20 +235,3 @@ def test_an_interrupted_batch_leaves_a_journal_that_the_next_run_continues(world
     assert process.returncode != 0
     checked(world, outcomes(batch()), 40)
     assert len(world.creates) == 40
-
-
-def test_without_room_for_the_journal_nothing_is_sent(world, batch, tmp_path):
-    told = outcomes(batch(limit=1000))
-    assert {outcome["error"] for outcome in told} == {"FileError"}
-    assert world.creates == []
-
-
-def test_a_journal_that_fills_up_stops_the_sending_before_the_next_job(world, batch, tmp_path):
-    told = outcomes(batch(limit=200_000, count=200))
-    refused = [outcome for outcome in told if outcome["error"] == "FileError"]
-    sent = [outcome for outcome in told if outcome["error"] is None]
-    assert refused
-    assert sent
-    # Whatever was sent has been told, with or without its id in the journal; nothing else was sent.
-    assert sorted(world.creates) == sorted(outcome["command"] for outcome in sent)
-    checked(world, outcomes(batch(count=200)), 200)

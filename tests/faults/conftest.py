@@ -155,15 +155,6 @@ def shown(error):
     return lines + repr(error) + str(error) + repr(getattr(error, "__dict__", ""))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def frozen():
-    """Spare the collection after each test what pytest itself holds: looking through it takes most of the time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def floor(caplog):
     """Give ``async with floor(server, **options) as this``: a session over that server, checked when it is left."""

@@ -402,6 +402,16 @@ class Quick(SystemClock):
         await asyncio.sleep(0)
 
 
+class Hurried(SystemClock):
+    """Waits a hundredth of what it is asked to: a lost answer is settled after half a minute."""
+
+    async def sleep(self, seconds):
+        await super().sleep(seconds / 100)
+
+    def now(self):
+        return super().now() * 100
+
+
 def session_for(server, **options):
     options = {
         "cloud": f"{server.url}/api",
@@ -425,10 +435,12 @@ def insides(session):
 @pytest.mark.parametrize("fault", ANSWERS.values(), ids=ANSWERS)
 async def test_no_answer_brings_a_secret_into_view(ledger, server, fault):
     events = []
-    async with session_for(server, on_event=events.append) as session:
+    # Two seconds for each call, by this clock.
+    times = Timeouts(total=200)
+    async with session_for(server, on_event=events.append, clock=Hurried(), timeouts=times) as session:
         server.otherwise(*fault)
         await ledger.meet(session.job("j-1").status())
-        await ledger.meet(session.submit(SPEC, timeout=0.5))
+        await ledger.meet(session.submit(SPEC))
         await ledger.meet(session.list_jobs())
         ledger.things += [*insides(session), events]
     assert len(server.requests) >= 3
@@ -718,16 +730,6 @@ def test_a_look_shows_its_url_to_nobody_but_whoever_asks_for_it(ledger):
 
 
 # What is on the disk
-
-
-class Hurried(SystemClock):
-    """Waits a hundredth of what it is asked to: a lost answer is settled after half a minute."""
-
-    async def sleep(self, seconds):
-        await super().sleep(seconds / 100)
-
-    def now(self):
-        return super().now() * 100
 
 
 async def test_no_journal_holds_a_secret(ledger, server, tmp_path):
