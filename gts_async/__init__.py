@@ -25,11 +25,16 @@ what "too many requests" does to all calls             ``_net/throttle.py``
 timeouts, URLs, settings, tokens                       ``_net/config.py`` ``_net/settings.py`` ``_net/secret.py``
 whom we trust: authorities, a session's clients, URLs  ``_net/roots.py`` ``_net/lines.py`` ``_files/address.py``
 many items at once, batches, many waits                ``_flow/fanout.py`` ``_flow/batching.py`` ``_flow/many.py``
+samples of any kind of iterable; which of a batch is   ``_flow/pulling.py`` ``_flow/halving.py``
+refused
 uploads, downloads, unzip                              ``_files/upload.py`` ``_files/download.py`` ``_files/archive.py``
 what a valid training file is                          ``gts/datafiles.py``
 an error and when it is raised                         ``_errors.py``
 old and new SXWL servers                               ``sxwl/dialects.py``
 one engine asked, or several, about samples            ``_predicting.py`` ``_inference.py`` ``_pool.py``
+whose model answers, who holds the slot, loads it      ``gts/identity.py`` ``_lease.py`` ``_serving.py``
+which engine of several gets the next samples          ``_flow/crew.py`` ``_flow/race.py`` ``_flow/allowance.py``
+what inference has cost                                ``_statistics.py``
 how jobs are submitted, one or many                    ``_submission.py`` ``_batch.py`` ``_intent.py``
                                                        ``sxwl/marks.py``
 what became of a create whose answer was lost          ``_settling.py`` ``_reconciling.py``
@@ -103,6 +108,9 @@ if TYPE_CHECKING:
     from gts_async._flow.schedule import (
         Schedule as Schedule,
     )
+    from gts_async._flow.stream import (
+        Stream as Stream,
+    )
     from gts_async._flow.transition import (
         Transition as Transition,
     )
@@ -111,7 +119,6 @@ if TYPE_CHECKING:
     )
     from gts_async._inference import (
         InferenceSession as InferenceSession,
-        InferenceStats as InferenceStats,
     )
     from gts_async._intent import (
         Intent as Intent,
@@ -135,6 +142,9 @@ if TYPE_CHECKING:
     from gts_async._session import (
         AsyncSession as AsyncSession,
         Ping as Ping,
+    )
+    from gts_async._statistics import (
+        InferenceStats as InferenceStats,
     )
     from gts_async._task import (
         Task as Task,
@@ -215,12 +225,10 @@ _NAMES = {
         "Outcome",
     ),
     "_flow.schedule": ("Schedule",),
+    "_flow.stream": ("Stream",),
     "_flow.transition": ("Transition",),
     "_flow.watch": ("Watch",),
-    "_inference": (
-        "InferenceSession",
-        "InferenceStats",
-    ),
+    "_inference": ("InferenceSession",),
     "_job": ("Job",),
     "_intent": ("Intent",),
     "_net.config": (
@@ -234,6 +242,7 @@ _NAMES = {
         "AsyncSession",
         "Ping",
     ),
+    "_statistics": ("InferenceStats",),
     "_task": (
         "Task",
         "TrainingRun",

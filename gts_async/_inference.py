@@ -2,75 +2,67 @@
 
 One engine holds one model for all its tasks and answers for any task id with whatever is loaded, so inference is a
 session with an owner, not a call. How samples become requests is in ``_predicting.py``; several engines as one are
-``_pool.py``.
+``_pool.py``; loading and releasing is ``_serving.py``.
 """
 
 import asyncio
-import logging
-import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal, Self
 
 import anyio
-import attrs
 
 from gts_async._engine import Engine
-from gts_async._errors import (
-    Busy,
-    GtsAsyncError,
-    InvalidArgument,
-    LeaseLost,
-    MisuseError,
-    NotFound,
-    NotSent,
-    ServerFailed,
-    WrongState,
-)
+from gts_async._errors import Attempt, InvalidArgument, MisuseError, ServerFailed, WrongState
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
 from gts_async._flow.shield import finished
+from gts_async._lease import Lease
 from gts_async._net.config import check_seconds
 from gts_async._predicting import MAX_BATCH, Predicting, Row, Sample, check_batch
+from gts_async._serving import Serving
+from gts_async._statistics import InferenceStats
 from gts_async.gts import calls, samples as rules
-from gts_async.gts.values import EngineType, Result, TaskStatus, TaskType
-from gts_async.wire import Call
+from gts_async.gts.identity import PROBES, Identity, fingerprint
+from gts_async.gts.values import EngineType, Result, TaskType
 
 AT_ONCE = 4
 """Requests in flight at one engine; it answers them in threads that share one model."""
 
-RELEASE_TIME = 15.0
-"""Seconds that releasing the model may take on the way out."""
+SINGLE_USE_BATCH = 512
+"""Samples in one request where each request costs a load of tens of seconds; a minute or two of work on a slow engine,
+which answers all other calls meanwhile."""
 
-CUT_TIME = 5.0
-RELEASE_PAUSE = 0.5
-"""Seconds for which, and between tries in which, a model is released whose loading was cut and may still come up."""
+LOOK_EVERY = 1.0
+"""Seconds after which a request is accompanied by a look whether the task is still being served."""
 
-log = logging.getLogger("gts_async")
+RECENT = 1.0
+"""Seconds for which the model counts as loaded that has just answered the probe."""
 
-_leases: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, anyio.Semaphore]] = weakref.WeakKeyDictionary()
+MAX_RELOADS, RELOADS_WITHIN = 3, 60.0
+"""Times within so many seconds that a model is loaded again that was gone; then somebody fights for the slot."""
 
-
-def lease(base_url: str) -> anyio.Semaphore:
-    """Give this loop's lock for the one model slot of the engine at `base_url`; any task may release it."""
-    return _leases.setdefault(asyncio.get_running_loop(), {}).setdefault(base_url, anyio.Semaphore(1, max_value=1))
-
-
-@attrs.define
-class InferenceStats:
-    """What an InferenceSession has done so far."""
-
-    samples: int = 0
-    batches: int = 0
-    reloads: int = 0
+SINGLE_USE = (EngineType.BAGUALU, TaskType.CLASSIFICATION)
+"""The pipeline whose engine removes the folder that it predicts from after one predict (lightning 1.7.6)."""
 
 
 class InferenceSession(Predicting):
     """A loaded model to ask: ``async with task.serve() as inference``.
 
     Entering takes the engine's lease (`when_taken="wait"` waits for it, `"raise"` raises Busy) and loads the model, in
-    at most `load_timeout` seconds; leaving releases both, whatever happened. Raises NotFound, ServerFailed (the task
-    has no trained model) and TransportError.
+    at most `load_timeout` seconds; leaving releases both, whatever happened. The lease keeps out other sessions of this
+    user on this machine. Raises NotFound, WrongState (the task is in training), ServerFailed (it has no trained model)
+    and TransportError.
+
+    Who takes the slot without a lease is found out, and everything raises LeaseLost from then on, whose text says which
+    answers may be another model's. The engine is asked once a second whether it serves this task, and the answers
+    themselves are looked at: how many labels, which at which place, and what a sample of our own is answered, which
+    travels along with each request of 32 samples or more, and every 5 s with a smaller one. So of the answers of large
+    requests none is another model's; a few of small ones may be, if it is of the same task type and has as many labels.
+    Not found out: a model that came before the first answer, or instead of one for summaries, or whose answer to our
+    sample is the same within 0.3 %.
+
+    A model that the engine has lost, because it was restarted or allows one request for each load, is loaded again.
     """
 
     def __init__(
@@ -82,7 +74,7 @@ class InferenceSession(Predicting):
         *,
         load_timeout: float | None = 600.0,
         when_taken: Literal["wait", "raise"] = "wait",
-        max_batch: int = MAX_BATCH,
+        max_batch: int | None = None,
     ) -> None:
         if when_taken not in ("wait", "raise"):
             raise InvalidArgument("when_taken", f"there is no {when_taken!r}", "use 'wait' or 'raise'")
@@ -91,18 +83,26 @@ class InferenceSession(Predicting):
         self._engine = engine
         self._task_type = task_type
         self._engine_type = engine_type
-        self._load_timeout = check_seconds("load_timeout", load_timeout)
         self._when_taken = when_taken
-        self.max_batch = check_batch(max_batch)
-        self._lease: anyio.Semaphore | None = None
-        self._is_loaded = False
+        self._is_single_use = _is_single_use(engine_type, task_type)
+        default = SINGLE_USE_BATCH if self._is_single_use else MAX_BATCH
+        self.max_batch = default if max_batch is None else check_batch(max_batch)
+        self._serving = Serving(engine, task_id, check_seconds("load_timeout", load_timeout))
+        # A pool asks another engine rather than this one again and again.
+        self._max_attempts: int | None = None
+        self._lease: Lease | None = None
         self._batcher: Batcher[Sample, Result] | None = None
-        # The engine removes the folder that this pipeline predicts from after one predict (lightning 1.7.6).
-        self._is_single_use = engine_type is EngineType.BAGUALU and task_type is TaskType.CLASSIFICATION
-        self._is_loading = False
-        self._is_spent = False
-        self._loads = 0
-        self._turn = anyio.Lock()
+        self._turn, self._healing = anyio.Lock(), anyio.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Know nothing of the model yet."""
+        self._identity = Identity(self._clock.now())
+        self._served = 0
+        self._looked_at = self._clock.now()
+        self._blamed_at = float("-inf")
+        self._healed_at: list[float] = []
+        self._sign: str | None = None
 
     @property
     def max_at_once(self) -> int:
@@ -117,20 +117,13 @@ class InferenceSession(Predicting):
         if self._lease is not None:
             raise MisuseError("this inference session is open already; call serve() again for another")
         line = await self._engine.exchange.line()
-        taken = lease(line.base_url.text)
-        if self._when_taken == "raise":
-            try:
-                taken.acquire_nowait()
-            except anyio.WouldBlock:
-                raise Busy(f"{line.base_url}: another inference session holds the engine's one model slot") from None
-        else:
-            await taken.acquire()
-        self._lease = taken
+        lease = Lease(line.base_url, self.id, self._clock, is_private=line.is_private)
+        self._lease = lease
         try:
-            if await self._is_training():
-                # Loading would overwrite the status of the training (`start_inference`).
-                raise WrongState(f"{self.id}: is still being trained; wait for its end", call="start_inference")
-            await self._load()
+            await lease.take(wait=self._when_taken == "wait")
+            self._forget()
+            await self._serving.begin()
+            self._loaded()
         except BaseException:
             await self._leave()
             raise
@@ -143,122 +136,183 @@ class InferenceSession(Predicting):
         await self._leave()
 
     async def _leave(self) -> None:
-        held, batcher = self._lease, self._batcher
+        lease, batcher = self._lease, self._batcher
         self._batcher = None
-        # A load that was cut may still come up, and the engine would keep the model for ever.
-        is_cut = self._is_loading
         try:
-            await finished(self._release(batcher, is_cut=is_cut), within=RELEASE_TIME)
-        except TimeoutError:
-            log.warning("%r: not released within %g s; the engine may keep the model", self, RELEASE_TIME)
+            await finished(self._release(batcher))
         finally:
-            self._is_loaded = self._is_loading = False
-            if held is not None:
-                self._lease = None
-                held.release()
+            self._lease = None
+            if lease is not None:
+                await lease.give_back()
 
-    async def _release(self, batcher: Batcher[Sample, Result] | None, *, is_cut: bool) -> None:
-        """End the batches, then the inference; never raises, for nobody could do anything about it."""
+    async def _release(self, batcher: Batcher[Sample, Result] | None) -> None:
         if batcher is not None:
             await batcher.aclose()
-        if not self._is_loaded and not is_cut:
-            return
-        give_up = self._clock.now() + CUT_TIME
-        while True:
-            try:
-                sighting = await self._engine.sight(self.id)
-                status = None if isinstance(sighting, ServerFailed) else sighting.status
-                if status is TaskStatus.TRAINING:
-                    # Ending would write "Train Success" over a training that goes on (`end_inference`).
-                    log.warning("%r: not released: the task is being trained again", self)
-                    return
-                if not is_cut or status is TaskStatus.SERVING:
-                    await self._engine.exchange.send(calls.end_inference(self.id), timeout=RELEASE_TIME)
-                    return
-            except ServerFailed as error:
-                # 500: nothing is loaded. After a cut load that may only mean: not yet.
-                if not is_cut:
-                    log.warning("%r: the engine had nothing to release: %s", self, error)
-                    return
-            except GtsAsyncError as error:
-                log.warning("%r: the model was not released: %s", self, error)
-                return
-            if self._clock.now() >= give_up:
-                log.warning("%r: a load that was cut has not come up; if it does, the engine keeps the model", self)
-                return
-            await self._clock.sleep(RELEASE_PAUSE)
-
-    async def _is_training(self) -> bool:
-        """Tell whether the task is being trained; a trained bagualu task answers with 500 and is not."""
-        sighting = await self._engine.sight(self.id)
-        return not isinstance(sighting, ServerFailed) and sighting.status is TaskStatus.TRAINING
-
-    async def _load(self) -> None:
-        self._is_loading = True
-        try:
-            await self._engine.exchange.send(calls.start_inference(self.id), timeout=self._load_timeout)
-        except (NotFound, NotSent):
-            self._is_loading = False
-            raise
-        except ServerFailed as error:
-            # Only the engine's own 500 says that nothing is being loaded.
-            self._is_loading = error.status != 500
-            raise
-        self._is_loading = False
-        self._is_loaded, self._is_spent = True, False
-        self._loads += 1
+        await self._serving.release()
 
     async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
-        """Send one request, loading again first where one load serves one predict, or after the engine's 500."""
-        self._opened()
-        call = calls.predict(self.id, kind, rows)
-        if self._is_single_use:
-            answer = await self._ask_once_per_load(call, timeout)
-        else:
-            answer = await self._ask_loaded(call, timeout)
-        self.stats.batches += 1
-        self.stats.samples += len(rows)
-        return answer
+        """Send one request and give one result per row; the model is loaded again first where it is not any more.
 
-    async def _ask_once_per_load(self, call: Call[tuple[Result, ...]], timeout: float | None) -> tuple[Result, ...]:
+        A ServerFailed with status 500 is about the rows: the model has answered the probe. Raises LeaseLost.
+        """
+        if self._is_single_use is None and kind is not TaskType.CLASSIFICATION:
+            self._is_single_use = False
+        if self._is_single_use is False:
+            return await self._counted(kind, rows, timeout)
+        # One at a time, also as long as nobody knows whether one load serves one predict.
         async with self._turn:
-            while True:
-                is_fresh = self._is_spent
-                if self._is_spent:
-                    await self._load()
-                    self.stats.reloads += 1
-                # Spent by the attempt: a predict that was cut may have run to its end all the same.
-                self._is_spent = True
-                try:
-                    return await self._engine.exchange.send(call, timeout=timeout)
-                except ServerFailed as error:
-                    # A try whose answer was lost has spent the load, and the next one got this.
-                    if is_fresh or error.status != 500:
-                        raise
+            return await self._counted(kind, rows, timeout)
 
-    async def _ask_loaded(self, call: Call[tuple[Result, ...]], timeout: float | None) -> tuple[Result, ...]:
-        loads = self._loads
+    async def _fingerprint(self) -> str:
+        """Give what stands for the task and the model that answers for it now; the id alone for an unknown type.
+
+        Nothing of it comes from the engine's status, which tells the accuracy of a training only while nobody asks.
+        """
+        if self._task_type is None:
+            return self.id
+        if self._sign is None:
+            (answer,) = await self._ask(self._task_type, [dict(PROBES[self._task_type])])
+            self._sign = f"{self.id} {fingerprint(answer)}"
+        return self._sign
+
+    async def _counted(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
+        self._opened()
+        self._serving.check_lost()
+        began = self._clock.now()
+        ask = self._ask_fresh if self._is_single_use else self._ask_loaded
+        results = await ask(kind, rows, timeout)
+        self.stats.record(len(rows), self._clock.now() - began)
+        return results
+
+    async def _ask_fresh(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
+        """Ask where one load serves one predict."""
+        while True:
+            is_fresh = self._served > 0
+            if is_fresh:
+                await self._load_again()
+            # Counted before the attempt: a predict that was cut may have run to its end all the same.
+            self._served += 1
+            failed: list[Attempt] = []
+            try:
+                return await self._send(kind, rows, timeout, failed)
+            except ServerFailed as error:
+                if error.status != 500:
+                    raise
+                await self._serving.look(self._identity.unsure)
+                # A try whose answer was lost has spent the load, and the next one got this.
+                if is_fresh and len(failed) == 1:
+                    raise
+            self.stats.retries += 1
+
+    async def _ask_loaded(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
+        loads, served = self._serving.loads, self._served
         try:
-            return await self._engine.exchange.send(call, timeout=timeout)
+            results = await self._send(kind, rows, timeout, [])
         except ServerFailed as error:
             if error.status != 500:
                 raise
-            await self._check_lease(error)
-            async with self._turn:
-                if self._loads == loads:
-                    await self._load()
-                    self.stats.reloads += 1
-        answer = await self._engine.exchange.send(call, timeout=timeout)
-        # Loading again helped. Of a task known by its id only, this is how the single-use pipeline shows itself.
-        if self._engine_type is None and self._task_type in (None, TaskType.CLASSIFICATION):
-            self._is_single_use = self._is_spent = True
-        return answer
+            await self._heal(kind, len(rows), loads, error)
+        else:
+            self._served += 1
+            if self._is_single_use is None and self._served > 1:
+                self._is_single_use = False
+            return results
+        self.stats.retries += 1
+        try:
+            results = await self._send(kind, rows, timeout, [])
+        except ServerFailed as error:
+            if error.status == 500 and not self._identity.can_probe:
+                text = f"{self!r}: the model is loaded and answers nothing; train the task again"
+                raise WrongState(text, call="predict") from error
+            raise
+        self._served += 1
+        # Loading again helped after one predict: of a task known by its id only, this is how it shows what it is.
+        if self._is_single_use is None and served == 1:
+            self._is_single_use = True
+        return results
 
-    async def _check_lease(self, error: ServerFailed) -> None:
-        """Raise LeaseLost if the engine says that this task is not being served any more."""
-        sighting = await self._engine.sight(self.id)
-        if isinstance(sighting, ServerFailed) or sighting.status is not TaskStatus.SERVING:
-            raise LeaseLost(f"{self!r}: somebody else ended or replaced this task's inference") from error
+    async def _heal(self, kind: TaskType, size: int, loads: int, error: ServerFailed) -> None:
+        """See to it after a 500 that the model is loaded; raises `error` if it was: then the rows are to blame."""
+        async with self._healing:
+            self._serving.check_lost()
+            if self._serving.loads != loads:
+                return
+            if self._is_single_use is False:
+                # While a batch is being halved, its parts need no proof; what stands alone does.
+                is_proven = size > 1 and self._clock.now() - self._blamed_at < RECENT
+                if is_proven or (self._identity.can_probe and await self._is_answering(kind)):
+                    self._blamed_at = self._clock.now()
+                    raise error
+            await self._serving.look(self._identity.unsure)
+            if not self._identity.can_probe:
+                raise error
+            now = self._clock.now()
+            self._healed_at = [at for at in self._healed_at if now - at < RELOADS_WITHIN]
+            if len(self._healed_at) >= MAX_RELOADS:
+                self._serving.lose("the model is gone again and again; or the engine restarts all the time")
+            self._healed_at.append(now)
+            await self._load_again()
+            if self._is_single_use is False:
+                self._identity.can_probe = await self._is_answering(kind)
+
+    async def _is_answering(self, kind: TaskType) -> bool:
+        """Ask the probe alone: True if the model is there and answers it as before."""
+        call = calls.predict(self.id, kind, [PROBES[kind]])
+        try:
+            (answer,) = await self._engine.exchange.send(call)
+        except ServerFailed as error:
+            if error.status != 500:
+                raise
+            return False
+        self._believe([], answer)
+        return True
+
+    async def _load_again(self) -> None:
+        await self._serving.load_again()
+        self._loaded()
+        self.stats.reloads += 1
+
+    def _loaded(self) -> None:
+        self._served = 0
+        self._looked_at = self._clock.now()
+
+    async def _send(
+        self, kind: TaskType, rows: Sequence[Row], timeout: float | None, failed: list[Attempt]
+    ) -> Sequence[Result]:
+        """Send once, with the probe and a look at the status where they are due."""
+        has_probe = self._identity.is_due(kind, len(rows), self._clock.now())
+        call = calls.predict(self.id, kind, [*rows, PROBES[kind]] if has_probe else rows)
+        look = self._due_look()
+        try:
+            answer = await self._engine.exchange.send(
+                call, timeout=timeout, failed=failed, max_attempts=self._max_attempts
+            )
+            if look is not None:
+                await asyncio.wait({look})
+        finally:
+            self.stats.retries += sum(attempt.delay is not None for attempt in failed)
+            if look is not None:
+                look.cancel()
+        if look is not None:
+            look.result()
+        self._serving.check_lost()
+        results, probed = (answer[:-1], answer[-1]) if has_probe else (answer, None)
+        self._believe(results, probed)
+        return results
+
+    def _due_look(self) -> asyncio.Task[None] | None:
+        if self._clock.now() - self._looked_at < LOOK_EVERY:
+            return None
+        self._looked_at = self._clock.now()
+        look = asyncio.get_running_loop().create_task(self._serving.look(self._identity.unsure))
+        # Its end is looked at here: if the request fails nobody will, and asyncio would call that forgotten.
+        look.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return look
+
+    def _believe(self, results: Sequence[Result], probed: Result | None) -> None:
+        """Raise LeaseLost if these cannot come from the model that answered before."""
+        if problem := self._identity.doubt(results, probed, self._clock.now()):
+            self._serving.lose(problem)
 
     def _kind(self, sample: Sample) -> TaskType:
         return self._task_type or rules.guess_task_type(sample)
@@ -269,5 +323,13 @@ class InferenceSession(Predicting):
         return self._batcher
 
     def __repr__(self) -> str:
-        state = "serving" if self._batcher is not None else "closed"
+        state = "closed" if self._batcher is None else "lost" if self._serving.is_lost else "serving"
         return f"<InferenceSession {self.id} {state}, {self.stats.samples} samples>"
+
+
+def _is_single_use(engine_type: EngineType | None, task_type: TaskType | None) -> bool | None:
+    """Tell whether one load serves one predict; None if that has to be found out."""
+    pairs = ((engine_type, SINGLE_USE[0]), (task_type, SINGLE_USE[1]))
+    if any(known is not None and known is not single for known, single in pairs):
+        return False
+    return True if None not in (engine_type, task_type) else None

@@ -1,99 +1,248 @@
-"""InferencePool: several inference sessions, each on an engine of its own, asked as one."""
+"""InferencePool: several inference sessions, each on an engine of its own, asked as one.
+
+Whose turn it is, is decided in ``_flow/crew.py``; what one request goes through, in ``_flow/race.py``.
+"""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-import attrs
-
-from gts_async._errors import InvalidArgument, LeaseLost, MisuseError, ServerFailed, TransportError, WrongType
+from gts_async._errors import (
+    Busy,
+    GtsAsyncError,
+    InvalidArgument,
+    InvalidData,
+    LeaseLost,
+    MisuseError,
+    RateLimited,
+    ServerFailed,
+    TimedOut,
+    UnexpectedAnswer,
+    WrongType,
+)
+from gts_async._flow.allowance import MOST
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
+from gts_async._flow.crew import Crew, Member
+from gts_async._flow.race import Culprit, Races
+from gts_async._flow.shield import finished
 from gts_async._inference import InferenceSession
+from gts_async._net.config import check_seconds
 from gts_async._predicting import Predicting, Row, Sample
+from gts_async._statistics import InferenceStats
+from gts_async.gts.identity import PROBES
 from gts_async.gts.values import Result, TaskType
 
-REST = 5.0
-"""Seconds that an engine is left alone after it failed to answer."""
+LOOK_TIME = 10.0
+"""Seconds that the look at an engine may take which tells whether it is back."""
 
+ATTEMPTS = 2
+"""Times that a session sends a request before it goes elsewhere: the first may meet a connection just closed."""
 
-@attrs.define(eq=False)
-class _Member:
-    session: InferenceSession
-    in_flight: int = 0
-    asked: int = 0
-    rests_until: float = float("-inf")
+SIGN_TIME = 120.0
+"""Seconds that an engine may take to answer the sample by which its model is known; it may have to load it again."""
+
+log = logging.getLogger("gts_async")
 
 
 class InferencePool(Predicting):
     """Several engines that serve the same model: ``async with InferencePool([a.serve(), b.serve()]) as inference``.
 
-    Each request goes to the engine with the fewest in flight, or the fewest so far. One that does not answer rests for
-    some seconds while its samples are sent to the others, and is tried again then; one whose slot was taken is asked
-    no more. Raises what the last engine raised when none is left.
+    Each request goes to the engine with the fewest in flight for what it can take: that is found out, 1 to 16 at once.
+    What an engine fails to answer is sent to another, and so is what takes far longer there than at the others. Such an
+    engine is left alone for 5 s, up to a minute if it fails again, and gets samples once it has answered one; where it
+    was restarted, its model is loaded again. One whose slot was taken is asked no more. With `hedge`, a request that
+    takes longer than 95 % of all is sent to a second engine as well, at most 5 % of them. `chance` varies the pauses.
+
+    Entering loads on all engines and waits for that; those that fail are set aside with a warning as long as one can,
+    else the first one's error is raised. When none is left, requests wait 20 s for one to come back and then raise the
+    last error. Raises InvalidArgument for sessions of different pipelines, or two on one engine.
     """
 
-    def __init__(self, sessions: Iterable[InferenceSession]) -> None:
-        self._members = [_Member(session) for session in sessions]
-        if not self._members:
+    def __init__(
+        self,
+        sessions: Iterable[InferenceSession],
+        *,
+        hedge: bool = False,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._sessions = tuple(sessions)
+        if not self._sessions:
             raise InvalidArgument("sessions", "is empty", "give one task.serve() per engine")
-        for member in self._members:
-            if not isinstance(member.session, InferenceSession):
-                raise WrongType("sessions", f"holds a {type(member.session).__name__}", "give task.serve() objects")
-        first = self._members[0].session
-        self.id = first.id
-        self.max_batch = min(member.session.max_batch for member in self._members)
+        for session in self._sessions:
+            if not isinstance(session, InferenceSession):
+                raise WrongType("sessions", f"holds a {type(session).__name__}", "give task.serve() objects")
+        for what in ("task type", "engine type"):
+            kinds = {getattr(s, f"_{what.replace(' ', '_')}") for s in self._sessions} - {None}
+            if len(kinds) > 1:
+                raise InvalidArgument("sessions", f"has more than one {what}", "all engines must serve the same model")
+        self.id = self._sessions[0].id
+        self.max_batch = min(session.max_batch for session in self._sessions)
+        self._is_hedging = hedge
+        self._chance = chance
+        self._own = InferenceStats()
+        self._entered: set[InferenceSession] = set()
         self._batcher: Batcher[Sample, Result] | None = None
+        self._races: Races[InferenceSession] | None = None
+        self._reviving: set[asyncio.Task[None]] = set()
+        self._asked: TaskType | None = None
+        self._signs: set[str] | None = None
 
     @property
     def sessions(self) -> tuple[InferenceSession, ...]:
         """The sessions that it was made of; each has its own `stats`."""
-        return tuple(member.session for member in self._members)
+        return self._sessions
 
     @property
     def max_at_once(self) -> int:
         """Requests that may be in flight at all engines together."""
-        return sum(member.session.max_at_once for member in self._members)
+        return sum(session.max_at_once for session in self._sessions)
+
+    @property
+    def stats(self) -> InferenceStats:
+        """What all sessions have done so far; `retries` counts also what was sent to another engine."""
+        whole = InferenceStats.total([*(session.stats for session in self._sessions), self._own])
+        if self._races is not None:
+            whole.retries += self._races.retries
+            whole.hedges += self._races.hedges
+        return whole
 
     async def __aenter__(self) -> Self:
-        if self._batcher is not None:
+        if self._races is not None:
             raise MisuseError("this pool is open already")
-        lines = [await member.session._engine.exchange.line() for member in self._members]
+        lines = [await session._engine.exchange.line() for session in self._sessions]
         if len({line.base_url.text for line in lines}) < len(lines):
             raise InvalidArgument("sessions", "has two on one engine, which has one model slot", "give one per engine")
-        loading = [asyncio.ensure_future(member.session.__aenter__()) for member in self._members]
-        try:
-            await asyncio.gather(*loading)
-        except BaseException:
-            for task in loading:
-                task.cancel()
-            await asyncio.gather(*loading, return_exceptions=True)
-            await self._leave([t.result() for t in loading if not t.cancelled() and t.exception() is None])
-            raise
+        failed = await self._load_all()
+        members = [Member(session, number, partial(_most, session)) for number, session in enumerate(self._sessions)]
+        self._races = Races(
+            Crew(members, self._clock),
+            self._clock,
+            judge=_culprit,
+            on_aside=self._set_aside,
+            may_hedge=self._may_hedge,
+        )
+        for member in members:
+            if member.worker in failed:
+                self._races.set_aside(member, failed[member.worker])
+        if len(members) > 1:
+            for session in self._sessions:
+                session._max_attempts = ATTEMPTS
         self._batcher = Batcher(self._each, max_batch=self.max_batch, max_at_once=self.max_at_once)
         return self
+
+    async def _load_all(self) -> dict[InferenceSession, Exception]:
+        """Load on every engine; gives the errors of those that cannot, as long as one can, else raises."""
+        loading = {session: asyncio.ensure_future(session.__aenter__()) for session in self._sessions}
+        try:
+            await asyncio.wait(loading.values())
+            failed = {session: error for session, task in loading.items() if (error := task.exception()) is not None}
+            for error in failed.values():
+                if not isinstance(error, GtsAsyncError) or isinstance(error, (InvalidArgument, MisuseError)):
+                    raise error
+            if len(failed) == len(loading):
+                first, *others = failed.values()
+                for other in others:
+                    first.add_note(f"and another engine: {other}")
+                raise first
+        except BaseException:
+            await finished(self._unload(loading))
+            raise
+        self._entered = loading.keys() - failed.keys()
+        return {session: error for session, error in failed.items() if isinstance(error, Exception)}
+
+    async def _unload(self, loading: dict[InferenceSession, asyncio.Task[InferenceSession]]) -> None:
+        for task in loading.values():
+            task.cancel()
+        await asyncio.gather(*loading.values(), return_exceptions=True)
+        await _left(s for s, task in loading.items() if not task.cancelled() and task.exception() is None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        batcher, self._batcher = self._batcher, None
-        try:
-            if batcher is not None:
-                await batcher.aclose()
-        finally:
-            await self._leave(self.sessions)
+        # One task for all of it: a cancelled caller waits until every model is released, which each session bounds.
+        await finished(self._close())
 
-    async def _leave(self, sessions: Sequence[InferenceSession]) -> None:
-        # Each session shields its own release, so a cancelled caller waits for all of them.
-        await asyncio.gather(*(session.__aexit__(None, None, None) for session in sessions))
+    async def _close(self) -> None:
+        batcher, self._batcher = self._batcher, None
+        races, self._races = self._races, None
+        for task in self._reviving:
+            task.cancel()
+        await asyncio.gather(*self._reviving, return_exceptions=True)
+        if batcher is not None:
+            await batcher.aclose()
+        if races is not None:
+            await races.aclose()
+            self._own.retries += races.retries
+            self._own.hedges += races.hedges
+        for session in self._sessions:
+            session._max_attempts = None
+        entered, self._entered = self._entered, set()
+        await _left(entered)
+
+    def _set_aside(self, member: Member[InferenceSession], error: Exception) -> None:
+        log.warning("%r: set aside, its samples go to other engines: %s", member.worker, error)
+        task = asyncio.get_running_loop().create_task(self._revive(member))
+        self._reviving.add(task)
+        task.add_done_callback(partial(self._revived, member))
+
+    async def _revive(self, member: Member[InferenceSession]) -> None:
+        """Look whether the engine is back, again and again, until it is or must not be asked any more."""
+        races = self._running()
+        while True:
+            await self._clock.sleep(member.pauses.next(self._chance()))
+            try:
+                await self._ask_for_life(member.worker)
+            except LeaseLost as error:
+                races.crew.lose(member, error)
+                return
+            except GtsAsyncError as error:
+                log.info("%r: not back yet: %s", member.worker, error)
+                continue
+            log.info("%r: is back", member.worker)
+            races.crew.come_back(member)
+            return
+
+    async def _ask_for_life(self, session: InferenceSession) -> None:
+        """Raise what keeps the session from answering; one whose engine was restarted loads its model again."""
+        if session not in self._entered:
+            await session.__aenter__()
+            self._entered.add(session)
+            if self._signs is not None and await session._fingerprint() not in self._signs:
+                raise LeaseLost(f"{session!r}: its model is not one of those that a checkpoint has results of")
+            return
+        try:
+            async with self._clock.timeout(LOOK_TIME):
+                await session._engine.sight(session.id)
+        except TimeoutError as error:
+            if isinstance(error, TimedOut):
+                raise
+            raise TimedOut(f"no status within {LOOK_TIME:g} s", stage="answer") from error
+        kind = session._task_type or self._asked
+        if kind is not None:
+            # Asked anything, the session finds out what is loaded, and loads its model again if nothing is.
+            await session._ask(kind, [dict(PROBES[kind])])
+
+    def _revived(self, member: Member[InferenceSession], task: asyncio.Task[None]) -> None:
+        self._reviving.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and self._races is not None:
+            self._races.crew.lose(member, error)
+
+    def _may_hedge(self) -> bool:
+        return self._is_hedging and all(session._is_single_use is False for session in self._sessions)
 
     @property
     def _clock(self) -> Clock:
-        return self._members[0].session._clock
+        return self._sessions[0]._clock
 
     def _kind(self, sample: Sample) -> TaskType:
-        return self._members[0].session._kind(sample)
+        known = (session for session in self._sessions if session._task_type is not None)
+        return next(known, self._sessions[0])._kind(sample)
 
     def _opened(self) -> Batcher[Sample, Result]:
         if self._batcher is None:
@@ -101,25 +250,77 @@ class InferencePool(Predicting):
         return self._batcher
 
     async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
-        """Ask the least loaded engine; if it does not answer, the next, until one does or none is left."""
-        left = list(self._members)
-        while True:
-            member = min(left, key=lambda m: (m.rests_until > self._clock.now(), m.in_flight, m.asked))
-            member.in_flight += 1
-            member.asked += 1
-            try:
-                return await member.session._ask(kind, rows, timeout)
-            except (TransportError, LeaseLost) as error:
-                # The engine's own 500 is about these rows: every engine would give it.
-                if isinstance(error, ServerFailed) and error.status == 500:
-                    raise
-                member.rests_until = float("inf") if isinstance(error, LeaseLost) else self._clock.now() + REST
-                left.remove(member)
-                if not left:
-                    raise
-            finally:
-                member.in_flight -= 1
+        """Send one request to the engine whose turn it is, and to others until one answers or none is left."""
+        self._opened()
+        self._asked = kind
+        try:
+            # Not given to the sessions: it is the caller who has no more time, whoever is to blame.
+            async with self._clock.timeout(check_seconds("timeout", timeout)):
+                return await self._running().run(lambda session: session._ask(kind, rows), len(rows))
+        except TimeoutError as error:
+            if isinstance(error, TimedOut):
+                raise
+        raise TimedOut(f"predict: no answer within {timeout:g} s", call="predict", stage="answer")
+
+    async def _fingerprint(self) -> str:
+        """Give what stands for all models that answer now; engines that come later must have one of them."""
+        races = self._running()
+        members = races.crew.ready()
+        answers = await asyncio.gather(*(self._sign(member.worker) for member in members), return_exceptions=True)
+        signs: set[str] = set()
+        for member, answer in zip(members, answers, strict=True):
+            if isinstance(answer, str):
+                signs.add(answer)
+            elif not isinstance(answer, GtsAsyncError):
+                raise answer
+            elif isinstance(answer, LeaseLost):
+                races.crew.lose(member, answer)
+            else:
+                races.set_aside(member, answer)
+        if not signs:
+            races.crew.leave(await races.crew.turn())
+            return await self._fingerprint()
+        self._signs = signs
+        return "; ".join(sorted(signs))
+
+    async def _sign(self, session: InferenceSession) -> str:
+        try:
+            async with self._clock.timeout(SIGN_TIME):
+                return await session._fingerprint()
+        except TimeoutError as error:
+            if isinstance(error, TimedOut):
+                raise
+            raise TimedOut(f"no answer within {SIGN_TIME:g} s", call="predict", stage="answer") from error
+
+    def _running(self) -> Races[InferenceSession]:
+        if self._races is None:
+            raise MisuseError("the pool is not open: async with InferencePool(…) as inference")
+        return self._races
 
     def __repr__(self) -> str:
-        state = "serving" if self._batcher is not None else "closed"
-        return f"<InferencePool of {len(self._members)} {state}>"
+        if self._races is None:
+            return f"<InferencePool of {len(self._sessions)} closed>"
+        return f"<InferencePool of {len(self._sessions)} serving, {len(self._races.crew.ready())} ready>"
+
+
+def _most(session: InferenceSession) -> int:
+    """Give how many requests an engine may get at once: one only where one load serves one predict."""
+    return MOST if session.max_at_once > 1 else 1
+
+
+def _culprit(error: Exception) -> Culprit:
+    if isinstance(error, LeaseLost):
+        return Culprit.MEMBER_FOR_GOOD
+    if isinstance(error, UnexpectedAnswer):
+        return Culprit.UNCLEAR
+    if isinstance(error, ServerFailed) and error.status == 500 and error.call == "predict":
+        return Culprit.UNCLEAR
+    if isinstance(error, (Busy, RateLimited)):
+        return Culprit.OVERLOAD
+    if isinstance(error, (InvalidData, InvalidArgument, MisuseError)) or not isinstance(error, GtsAsyncError):
+        return Culprit.REQUEST
+    return Culprit.MEMBER
+
+
+async def _left(sessions: Iterable[InferenceSession]) -> None:
+    await asyncio.gather(*(session.__aexit__(None, None, None) for session in sessions), return_exceptions=True)

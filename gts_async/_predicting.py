@@ -1,4 +1,4 @@
-"""Predicting: how samples become results: checked, batched, sent, halved around bad ones, streamed, kept.
+"""Predicting: how samples become results: checked, batched, sent, taken apart around bad ones, streamed, kept.
 
 Who is asked is for the two that inherit it: one engine (``_inference.py``) or several (``_pool.py``).
 """
@@ -6,15 +6,29 @@ Who is asked is for the two that inherit it: one engine (``_inference.py``) or s
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import attrs
 
-from gts_async._checkpoint import Checkpoint
-from gts_async._errors import InvalidArgument, InvalidData, ServerFailed
+from gts_async._checkpoint import Checkpoint, sample_key
+from gts_async._errors import (
+    MAX_TEXT,
+    GtsAsyncError,
+    InvalidArgument,
+    InvalidData,
+    ServerFailed,
+    TimedOut,
+    UnexpectedAnswer,
+    plain,
+)
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
-from gts_async._flow.fanout import FanOut, Outcome, pulled
+from gts_async._flow.fanout import FanOut, Outcome
+from gts_async._flow.halving import Blame, Halving
+from gts_async._flow.pulling import Chunks, chunks, gathered
+from gts_async._flow.stream import Stream
+from gts_async._net.config import check_seconds
 from gts_async.gts import samples as rules
 from gts_async.gts.values import Result, TaskType
 
@@ -27,13 +41,16 @@ Row = dict[str, object]
 MAX_BATCH = 64
 """Samples in one request, unless told otherwise."""
 
+MAX_REORDERED = 4096
+"""Samples that an ordered stream may have outcomes of while an earlier one is still being worked on."""
+
 
 @attrs.frozen
 class Batch:
     """Samples that travel together, and the position of the first in the whole input."""
 
     start: int
-    rows: list[Sample]
+    samples: list[Sample]
 
 
 class Predicting(ABC):
@@ -63,6 +80,10 @@ class Predicting(ABC):
     async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
         """Send one request and give one result per row."""
 
+    @abstractmethod
+    async def _fingerprint(self) -> str:
+        """Give what stands for the model that answers: another text when the task was trained again."""
+
     async def predict(self, samples: Iterable[Sample], *, timeout: float | None = None) -> list[Result]:
         """Give one result per sample, in their order; many samples go in several requests.
 
@@ -70,7 +91,7 @@ class Predicting(ABC):
         bounds each request.
         """
         self._opened()
-        asked = list(samples)
+        asked = await gathered(samples)
         if not asked:
             return []
         kind = self._kind(asked[0])
@@ -83,10 +104,23 @@ class Predicting(ABC):
         async with FanOut(work, parts, max_at_once=self.max_at_once, is_ordered=True) as outcomes:
             return [outcome.unwrap() async for outcome in outcomes]
 
-    async def predict_one(self, sample: Sample) -> Result:
-        """Give the result of one sample; calls made at about the same time travel in one request."""
-        rules.prepare(self._kind(sample), sample)
-        return await self._opened().submit(sample)
+    async def predict_one(self, sample: Sample, *, timeout: float | None = None) -> Result:
+        """Give the result of one sample; calls made at about the same time travel in one request.
+
+        `timeout` (seconds) bounds this call from now on, its wait for company included; then TimedOut is raised, and
+        the others are not harmed. Raises InvalidData.
+        """
+        batcher = self._opened()
+        row = rules.prepare(self._kind(sample), sample)
+        if timeout is None:
+            return await batcher.submit(row)
+        try:
+            async with self._clock.timeout(check_seconds("timeout", timeout)):
+                return await batcher.submit(row)
+        except TimeoutError as error:
+            if isinstance(error, GtsAsyncError):
+                raise
+        raise TimedOut(f"predict: no answer within {timeout:g} s", call="predict")
 
     def stream(
         self,
@@ -96,70 +130,63 @@ class Predicting(ABC):
         max_at_once: int | None = None,
         ordered: bool = True,
         checkpoint: str | os.PathLike[str] | None = None,
-    ) -> FanOut[Batch, Sample, Result]:
+    ) -> Stream[Sample, Result]:
         """Give ``async with … as outcomes: async for outcome in outcomes`` over any number of samples.
 
-        Samples are pulled as they are needed and travel in batches of `max_batch`. A sample that cannot be asked, or
-        that the engine refuses, fails alone: its outcome holds the error. A server that is gone ends the stream with
-        that error. With `checkpoint` (a file's path) results are kept there, and a run that was killed goes on where
-        it was; another input than last time is refused.
+        Samples are pulled as they are needed, one batch ahead, and travel in batches of `max_batch`, fewer when they
+        come slowly. What may block (files, generators) is read by a thread of its own, so it must not belong to the
+        loop's thread. An error of it comes after the outcomes of the samples before it. An iterator that you give is
+        not closed; when the block is left, samples that it has given may have no outcome yet.
+
+        A sample that cannot be asked, or that the engine refuses, fails alone: its outcome holds the error. A server
+        that fails whatever it is asked, or that is gone, ends the stream with that error.
+
+        With `checkpoint` (a file's path) results are kept there, and a run that was killed goes on where it was, its
+        old outcomes first, with ``tries=0``; samples that failed are asked again. Another task, model or input than
+        last time ends the stream with InvalidArgument; an input that goes on beyond the old one is fine. A file that is
+        damaged, full or in use by another stream is a FileError.
         """
         self._opened()
         size = self.max_batch if max_batch is None else check_batch(max_batch)
-        kept = Checkpoint(checkpoint, self.id) if checkpoint is not None else None
+        kept = Checkpoint(checkpoint, self.id, self._fingerprint) if checkpoint is not None else None
+        batches = _Batches(chunks(samples, size))
 
-        async def work(batch: Batch) -> list[Outcome[Sample, Result]]:
-            known = await kept.known(batch.start, batch.rows) if kept is not None else {}
-            missing = [i for i in range(len(batch.rows)) if i not in known]
-            asked = await self._outcomes([batch.rows[i] for i in missing]) if missing else []
-            outcomes: dict[int, Outcome[Sample, Result]] = dict(zip(missing, asked, strict=True))
-            outcomes.update((i, Outcome(batch.rows[i], value, tries=0)) for i, value in known.items())
-            if kept is not None:
-                await kept.keep(
-                    batch.start, batch.rows, {i: outcomes[i].unwrap() for i in missing if outcomes[i].is_ok}
-                )
-            return [outcomes[i] for i in range(len(batch.rows))]
+        async def closing() -> None:
+            try:
+                await batches.aclose()
+            finally:
+                if kept is not None:
+                    await kept.aclose()
 
-        return FanOut(
-            work,
-            _Batches(samples, size),
-            max_at_once=self.max_at_once if max_at_once is None else max_at_once,
-            is_ordered=ordered,
-            clock=self._clock,
-            closing=kept.aclose if kept is not None else None,
+        return Stream(
+            FanOut(
+                _Run(self, kept).work,
+                batches,
+                max_at_once=self.max_at_once if max_at_once is None else max_at_once,
+                max_reordered=MAX_REORDERED // size,
+                is_ordered=ordered,
+                clock=self._clock,
+                closing=closing,
+            )
         )
 
-    async def _outcomes(self, batch: Sequence[Sample]) -> list[Outcome[Sample, Result]]:
-        """Ask for a batch; samples that cannot be asked, or that the engine refuses, fail alone."""
-        rows: list[Row] = []
-        bad: dict[int, Exception] = {}
-        for number, sample in enumerate(batch):
+    async def _each(self, rows: Sequence[Sample]) -> list[Result | Exception]:
+        """Ask for prepared rows of any callers; what goes wrong with those of one task type is not the others'."""
+        found: dict[int, Result | Exception] = {}
+        for kind, places in _by_kind([self._kind(row) for row in rows]).items():
             try:
-                rows.append(rules.prepare(self._kind(sample), sample))
-            except (InvalidData, InvalidArgument) as error:
-                bad[number] = error
-        answers = iter(await self._halved(rows, 1) if rows else [])
-        return [
-            Outcome(sample, error=bad[number], tries=0) if number in bad else attrs.evolve(next(answers), item=sample)
-            for number, sample in enumerate(batch)
-        ]
+                outcomes = await self._asking.outcomes(kind, [dict(rows[place]) for place in places])
+            except Exception as error:
+                found.update(dict.fromkeys(places, error))
+            else:
+                found.update(
+                    (place, outcome.error or outcome.unwrap()) for place, outcome in zip(places, outcomes, strict=True)
+                )
+        return [found[place] for place in range(len(rows))]
 
-    async def _halved(self, rows: list[Row], tries: int) -> list[Outcome[Sample, Result]]:
-        """Ask for rows; if they are refused, halve them until the bad ones stand alone."""
-        try:
-            values = await self._ask(self._kind(rows[0]), rows)
-        except (InvalidData, ServerFailed) as error:
-            # Any other 5xx is somebody's in between: the engine is gone, and no sample is to blame.
-            if isinstance(error, ServerFailed) and error.status != 500:
-                raise
-            if len(rows) == 1:
-                return [Outcome(rows[0], error=error, tries=tries)]
-            half = len(rows) // 2
-            return [*await self._halved(rows[:half], tries + 1), *await self._halved(rows[half:], tries + 1)]
-        return [Outcome(row, value, tries=tries) for row, value in zip(rows, values, strict=True)]
-
-    async def _each(self, batch: Sequence[Sample]) -> list[Result | Exception]:
-        return [outcome.error or outcome.unwrap() for outcome in await self._outcomes(batch)]
+    @cached_property
+    def _asking(self) -> "_Asking":
+        return _Asking(self)
 
 
 def check_batch(max_batch: object) -> int:
@@ -169,22 +196,111 @@ def check_batch(max_batch: object) -> int:
     return max_batch
 
 
-class _Batches(AsyncIterator[Batch]):
-    """Pulls samples and gives them in batches, the last one as short as it comes."""
+class _Asking:
+    """Asks for outcomes, and remembers for each task type what was learned about who is to blame."""
 
-    def __init__(self, samples: Iterable[Sample] | AsyncIterable[Sample], size: int) -> None:
-        self._samples = pulled(samples)
-        self._size = size
+    def __init__(self, predicting: Predicting) -> None:
+        self._predicting = predicting
+        self._halvings: dict[TaskType, Halving[Row, Result]] = {}
+
+    async def outcomes(self, kind: TaskType, rows: Sequence[Row]) -> list[Outcome[Row, Result]]:
+        """Give the outcome of each row; raises what is not about one of them."""
+        if (halving := self._halvings.get(kind)) is None:
+            halving = Halving(partial(self._predicting._ask, kind), _blamed, _named)
+            self._halvings[kind] = halving
+        return await halving.outcomes(rows)
+
+
+class _Run:
+    """What one stream does with each of its batches."""
+
+    def __init__(self, predicting: Predicting, kept: Checkpoint | None) -> None:
+        self._predicting = predicting
+        self._kept = kept
+        self._asking = _Asking(predicting)
+
+    async def work(self, batch: Batch) -> list[Outcome[Sample, Result]]:
+        """Give the outcomes of a batch: those that are kept already, those that cannot be asked, the answers."""
+        rows, outcomes = self._prepared(batch.samples)
+        if self._kept is None:
+            outcomes.update(await self._asked(batch, rows))
+        else:
+            keys = [sample_key(*rows[place]) if place in rows else None for place in range(len(batch.samples))]
+            known = await self._kept.known(batch.start, keys)
+            outcomes.update((place, Outcome(batch.samples[place], value, tries=0)) for place, value in known.items())
+            asked = await self._asked(batch, {place: row for place, row in rows.items() if place not in known})
+            outcomes.update(asked)
+            values = {place: outcome.unwrap() for place, outcome in asked.items() if outcome.is_ok}
+            await self._kept.keep(batch.start, keys, values)
+        return [outcomes[place] for place in range(len(batch.samples))]
+
+    def _prepared(
+        self, samples: Sequence[Sample]
+    ) -> tuple[dict[int, tuple[TaskType, Row]], dict[int, Outcome[Sample, Result]]]:
+        """Give what is to be asked, by place, and the outcomes of samples that cannot be asked."""
+        rows: dict[int, tuple[TaskType, Row]] = {}
+        bad: dict[int, Outcome[Sample, Result]] = {}
+        for place, sample in enumerate(samples):
+            try:
+                kind = self._predicting._kind(sample)
+                rows[place] = kind, rules.prepare(kind, sample)
+            except (InvalidData, InvalidArgument) as error:
+                bad[place] = Outcome(sample, error=error, tries=0)
+        return rows, bad
+
+    async def _asked(
+        self, batch: Batch, rows: Mapping[int, tuple[TaskType, Row]]
+    ) -> dict[int, Outcome[Sample, Result]]:
+        found: dict[int, Outcome[Sample, Result]] = {}
+        numbers = list(rows)
+        for kind, places in _by_kind([rows[number][0] for number in numbers]).items():
+            outcomes = await self._asking.outcomes(kind, [rows[numbers[place]][1] for place in places])
+            for place, outcome in zip(places, outcomes, strict=True):
+                number = numbers[place]
+                found[number] = Outcome(batch.samples[number], outcome.value, outcome.error, outcome.tries)
+        return found
+
+
+def _by_kind(kinds: Sequence[TaskType]) -> dict[TaskType, list[int]]:
+    """Give the places of each task type; a request holds samples of one only."""
+    found: dict[TaskType, list[int]] = {}
+    for place, kind in enumerate(kinds):
+        found.setdefault(kind, []).append(place)
+    return found
+
+
+def _blamed(error: Exception) -> Blame:
+    """Tell whom the engine's refusal of a request is about.
+
+    It answers 500 to samples that its pipelines stumble over, but also when its model or memory is gone; any other 5xx
+    is somebody's in between. An answer that it cannot give may be about one sample.
+    """
+    if isinstance(error, InvalidData):
+        return Blame.ITEM
+    if isinstance(error, UnexpectedAnswer) or (isinstance(error, ServerFailed) and error.status == 500):
+        return Blame.DOUBTFUL
+    return Blame.SERVER
+
+
+def _named(error: Exception, rows: Sequence[Row]) -> list[int]:
+    """Give the rows that the engine's refusal shows: the first bad one, as Python prints it (`check_rows`)."""
+    said = error.message if isinstance(error, InvalidData) else ""
+    if not said.startswith("样本【"):
+        return []
+    found = [place for place, row in enumerate(rows) if said.startswith(plain(f"样本【{row}】格式错误")[:MAX_TEXT])]
+    # What is shown of two long ones may be the same.
+    return found if all(rows[place] == rows[found[0]] for place in found) else []
+
+
+class _Batches(AsyncIterator[Batch]):
+    """Chunks of samples as batches that know their position."""
+
+    def __init__(self, source: Chunks[Sample]) -> None:
+        self._source = source
         self._start = 0
+        self.aclose = source.aclose
 
     async def __anext__(self) -> Batch:
-        rows: list[Sample] = []
-        while len(rows) < self._size:
-            try:
-                rows.append(await anext(self._samples))
-            except StopAsyncIteration:
-                break
-        if not rows:
-            raise StopAsyncIteration
-        self._start += len(rows)
-        return Batch(self._start - len(rows), rows)
+        samples = await anext(self._source)
+        self._start += len(samples)
+        return Batch(self._start - len(samples), samples)

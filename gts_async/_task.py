@@ -25,7 +25,6 @@ from gts_async._flow.exits import OnExit, settled
 from gts_async._flow.transition import Transition
 from gts_async._flow.watch import Watch
 from gts_async._inference import InferenceSession
-from gts_async._predicting import MAX_BATCH
 from gts_async.gts import calls
 from gts_async.gts.progress import Before, RunProgress
 from gts_async.gts.values import EngineType, TaskInfo, TaskStatus, TaskType, TrainOptions, check_name
@@ -182,9 +181,12 @@ class Task:
         *,
         load_timeout: float | None = 600.0,
         when_taken: Literal["wait", "raise"] = "wait",
-        max_batch: int = MAX_BATCH,
+        max_batch: int | None = None,
     ) -> InferenceSession:
-        """Give ``async with task.serve() as inference``: the engine's one model slot, with this task's model in it."""
+        """Give ``async with task.serve() as inference``: the engine's one model slot, with this task's model in it.
+
+        `max_batch` samples travel in one request: 64 if it is None, 512 where one load serves one request only.
+        """
         return InferenceSession(
             self._engine,
             self.id,

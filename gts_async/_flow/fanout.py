@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import anyio
 import anyio.abc
 import attrs
 
-from gts_async._errors import InvalidArgument, MisuseError, WrongType
+from gts_async._errors import GtsAsyncError, InvalidArgument, MisuseError, WrongType
 from gts_async._flow.clock import Clock, SystemClock
 from gts_async._flow.shield import finished
 
@@ -28,6 +29,8 @@ CLOSING_TIME = 10.0
 
 MAX_PUT_OFF = 1000
 """Parts that may wait for their time at once; while there are as many, no further one is begun."""
+
+log = logging.getLogger("gts_async")
 
 
 @attrs.frozen
@@ -69,8 +72,9 @@ class FanOut(Generic[Part, Item, Value]):
     A part is one item or a batch of them; `work` turns it into the outcomes of its items. An error that `work` raises
     instead ends the fan-out: no further part is begun, those in flight are finished, and the consumer gets it after
     their outcomes; so it is with an error of the iterable itself. Parts are pulled one at a time and only while fewer
-    than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. Parts that have
-    to wait (`Later`) are up to `MAX_PUT_OFF` more. Tasks that share the outcomes get each of them once. `beside` runs
+    than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. While the part
+    whose turn it is keeps ordered ones waiting, up to `max_reordered` may be finished after it. Parts that have to wait
+    (`Later`) are up to `MAX_PUT_OFF` more. Tasks that share the outcomes get each of them once. `beside` runs
     as long as the block is open; `closing` is awaited when it is left, also by cancellation.
     """
 
@@ -83,6 +87,7 @@ class FanOut(Generic[Part, Item, Value]):
         is_ordered: bool = False,
         max_per_second: float | None = None,
         max_ahead: int | None = None,
+        max_reordered: int | None = None,
         clock: Clock | None = None,
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         closing: Callable[[], Coroutine[Any, Any, None]] | None = None,
@@ -94,6 +99,7 @@ class FanOut(Generic[Part, Item, Value]):
         self._is_ordered = is_ordered
         self._spacing = 1.0 / max_per_second if max_per_second else 0.0
         self._max_ahead = 4 * max_at_once if max_ahead is None else max_ahead
+        self._max_reordered = max(self._max_ahead, max_reordered or 0)
         self._clock = clock or SystemClock()
         self._beside = beside
         self._closing = closing
@@ -131,9 +137,22 @@ class FanOut(Generic[Part, Item, Value]):
         # The body's own error is not passed in: the group would wrap it.
         try:
             await self._group.__aexit__(None, None, None)
-        finally:
-            if self._closing is not None:
-                await finished(self._closing(), within=CLOSING_TIME)
+        except BaseException as ended:
+            await self._close(ended)
+            raise
+        await self._close(error)
+
+    async def _close(self, ended: BaseException | None) -> None:
+        """Do what is to be done at the end; a fault of it does not take the place of what the block `ended` with."""
+        if self._closing is None:
+            return
+        try:
+            await finished(self._closing(), within=CLOSING_TIME)
+        except (GtsAsyncError, TimeoutError) as failure:
+            if ended is None:
+                raise
+            ended.add_note(f"and it was not closed well: {str(failure) or f'not within {CLOSING_TIME:g} s'}")
+            log.warning("a fan-out was not closed well: %r", failure)
 
     def __aiter__(self) -> Self:
         return self
@@ -276,7 +295,9 @@ class FanOut(Generic[Part, Item, Value]):
             return self._begun - 1, part
 
     def _is_far_ahead(self) -> bool:
-        return self._begun - self._fetched - self._put_off >= self._max_ahead or self._put_off >= MAX_PUT_OFF
+        is_held_up = self._is_ordered and self._fetched not in self._done
+        most = self._max_reordered if is_held_up else self._max_ahead
+        return self._begun - self._fetched - self._put_off >= most or self._put_off >= MAX_PUT_OFF
 
     async def take_turn(self) -> None:
         """Keep `max_per_second`: starts are evenly spaced. For `work` that has to start something again."""

@@ -100,8 +100,9 @@ class Exchange:
         timeout: float | None = None,
         max_attempts: int | None = None,
         open_body: OpenBody | None = None,
+        failed: list[Attempt] | None = None,
     ) -> T:
-        """Give what `call` reads from its answer.
+        """Give what `call` reads from its answer; tries that failed are added to `failed`.
 
         `timeout` (seconds) bounds the whole call with all its tries and with waiting for its turn, in place of the
         session's timeout for calls of this pace; `max_attempts` allows fewer tries than the retry policy; `open_body`
@@ -110,6 +111,7 @@ class Exchange:
         silence, total = self.timeouts.bounds(call.pace, timeout)
         began = self._clock.now()
         this = Sending(call, await self.line(), began, silence, total, max_attempts, open_body)
+        this.attempts = this.attempts if failed is None else failed
         await self._pass_gate(this)
         try:
             return await self._answered(this)

@@ -59,7 +59,8 @@ class Lines:
 
     async def engine(self) -> Line:
         """Give the line to the engine, which is sent no token."""
-        return Line(await self.open(), self.settings.base_url("engine"))
+        is_private = getattr(self.transport, "is_private", False)
+        return Line(await self.open(), self.settings.base_url("engine"), is_private=is_private)
 
     async def cloud(self) -> Line:
         """Give the line to the cloud; raises InvalidArgument if the token would travel in the clear."""

@@ -17,11 +17,15 @@ T = TypeVar("T")
 
 @attrs.frozen(eq=False)
 class Line:
-    """What an Exchange speaks over: a client, where the service is, and what authorises calls to it."""
+    """What an Exchange speaks over: a client, where the service is, and what authorises calls to it.
+
+    `is_private` is True where the service lives in this process, so that nobody else can reach it.
+    """
 
     client: httpx.AsyncClient
     base_url: BaseURL
     credential: Credential = attrs.field(factory=lambda: Credential(None))
+    is_private: bool = False
 
     def url(self, path: str, query: tuple[tuple[str, str], ...]) -> httpx.URL:
         """Give the URL of a path below the base URL; raises MisuseError for one that would leave it."""

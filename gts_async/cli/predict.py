@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from gts_async._errors import InvalidArgument
-from gts_async._flow.fanout import FanOut, Outcome
+from gts_async._flow.fanout import Outcome
+from gts_async._flow.stream import Stream
 from gts_async.cli.exits import Exit
 from gts_async.cli.options import STDIN, Given, Options
 from gts_async.cli.records import result_record
@@ -54,7 +55,7 @@ async def predict(
         return await _shown(inference.stream(rows, checkpoint=checkpoint), rows, options)
 
 
-async def _shown(stream: FanOut[Any, Any, Any], rows: "RowFile | _Texts", options: Options) -> int:
+async def _shown(stream: Stream[Any, Any], rows: "RowFile | _Texts", options: Options) -> int:
     began, failed, count = time.monotonic(), 0, 0
     with options.show.live("predicting") as update:
         async with stream as outcomes:

@@ -72,7 +72,7 @@ def transition_words(change: Transition[Any]) -> str:
 
 def result_record(result: Result) -> dict[str, object]:
     """Give what JSON says of a prediction, an extraction or a summary."""
-    return attrs.asdict(result)
+    return attrs.asdict(result, filter=lambda field, _: field.name != "json")
 
 
 def listing_record(listing: JobListing) -> dict[str, object]:

@@ -7,11 +7,14 @@ import math
 from functools import partial
 
 import attrs
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from gts_async.gts.answers import Reply, accepted, odd
 from gts_async.gts.values import FIXED_LABELS, Entity, Extraction, Prediction, Relation, Result, Summary, TaskType
-from gts_async.wire import Answer
+from gts_async.wire import Answer, decode
+
+TOLERANCE = 1e-3
+"""How far from 1 the sum of a row of probabilities may be: they are made of 32-bit numbers."""
 
 
 @attrs.frozen
@@ -50,7 +53,7 @@ class _Classified(Reply):
 
 @attrs.frozen
 class _Extracted(Reply):
-    result: tuple[_Extract, ...] | UnsetType | None = UNSET
+    result: tuple[Raw, ...] | UnsetType | None = UNSET
 
 
 @attrs.frozen
@@ -85,14 +88,26 @@ def _predictions(task_type: TaskType, answer: Answer) -> tuple[Prediction, ...]:
     if len(result.predictions) != len(result.probabilities):
         counts = f"{len(result.predictions)} predictions with {len(result.probabilities)} rows of probabilities"
         raise odd("predict", counts, answer)
-    labels = FIXED_LABELS.get(task_type)
     pairs = tuple(zip(result.predictions, result.probabilities, strict=True))
     for label, row in pairs:
-        if not row or not all(map(math.isfinite, row)):
-            raise odd("predict", f"{label!r} with the probabilities {list(row)}", answer)
-        if labels is not None and (label not in labels or len(row) != len(labels)):
-            raise odd("predict", f"{label!r} with {len(row)} probabilities is no answer of {task_type} tasks", answer)
+        if problem := _odd_row(label, row, FIXED_LABELS.get(task_type)):
+            raise odd("predict", problem if len(row) > 20 else f"{problem}: {label!r}, {list(row)}", answer)
+    if len(sizes := set(map(len, result.probabilities))) > 1:
+        raise odd("predict", f"rows of {' and of '.join(map(str, sorted(sizes)))} probabilities in one answer", answer)
     return tuple(Prediction(label, max(row), row) for label, row in pairs)
+
+
+def _odd_row(label: str, row: tuple[float, ...], labels: tuple[str, ...] | None) -> str | None:
+    """Say what no model of this kind can answer, if this is such a row; the largest probability is the label's."""
+    if labels is not None and (label not in labels or len(row) != len(labels)):
+        return f"no answer of a task whose labels are {', '.join(labels)}"
+    if not row or not all(math.isfinite(p) and -TOLERANCE <= p <= 1 + TOLERANCE for p in row):
+        return f"not the probabilities of {label!r}"
+    if abs(math.fsum(row) - 1) > TOLERANCE:
+        return f"probabilities that add up to {math.fsum(row):.4g}"
+    if labels is not None and row[labels.index(label)] < max(row):
+        return "not the label of the largest probability"
+    return None
 
 
 def _extractions(answer: Answer) -> tuple[Extraction, ...]:
@@ -102,12 +117,16 @@ def _extractions(answer: Answer) -> tuple[Extraction, ...]:
     return tuple(_extraction(row, answer) for row in result or ())
 
 
-def _extraction(row: _Extract, answer: Answer) -> Extraction:
+def _extraction(json: Raw, answer: Answer) -> Extraction:
+    # A copy of its own, or one kept result would keep the whole answer.
+    own = bytes(json)
+    row = decode(own, _Extract, call="predict")
     entity = partial(_entity, row.text, answer)
     return Extraction(
         row.text,
         tuple(map(entity, row.entity_list)),
         tuple(Relation(r.predicate, entity(r.subject), entity(r.object), r.score) for r in row.spo_list),
+        own,
     )
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
+import msgspec
 
 from gts_async._errors import InvalidArgument, WrongType, plain
 
@@ -91,6 +92,11 @@ class Prediction:
     probability: float
     probabilities: tuple[float, ...]
 
+    @property
+    def raw(self) -> dict[str, Any]:
+        """What the engine's JSON says of this sample, under the engine's own names."""
+        return {"predictions": self.label, "probabilities": list(self.probabilities)}
+
 
 @attrs.frozen
 class Entity:
@@ -115,11 +121,21 @@ class Relation:
 
 @attrs.frozen
 class Extraction:
-    """What an ie task finds in one text: entities (实体识别) or relations (关系抽取)."""
+    """What an ie task finds in one text: entities (实体识别) or relations (关系抽取).
+
+    `json` is the engine's own text for it, as bytes; two that differ only in that are equal.
+    """
 
     text: str
     entities: tuple[Entity, ...] = ()
     relations: tuple[Relation, ...] = ()
+    json: bytes = attrs.field(default=b"", eq=False, repr=False)
+
+    @property
+    def raw(self) -> dict[str, Any] | None:
+        """What the engine's JSON says of this sample; None if it was not read from any."""
+        found: dict[str, Any] | None = msgspec.json.decode(self.json) if self.json else None
+        return found
 
 
 @attrs.frozen
@@ -127,6 +143,11 @@ class Summary:
     """The summary of one text."""
 
     text: str
+
+    @property
+    def raw(self) -> str:
+        """What the engine's JSON says of this sample: the text, and nothing else."""
+        return self.text
 
 
 Result = Prediction | Extraction | Summary

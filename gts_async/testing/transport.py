@@ -26,6 +26,9 @@ class EmulatorTransport(httpx.AsyncBaseTransport):
     request that reached a server.
     """
 
+    is_private = True
+    """The servers live in this process: no other process can take an engine's model slot (`_lease.py`)."""
+
     def __init__(
         self, servers: Mapping[str, Server], now: Callable[[], float], *, faults: Sequence[Fault] = ()
     ) -> None:

@@ -12,7 +12,6 @@ import pytest
 from gts_async import DeadlineExceeded, MisuseError, Schedule, Unauthorized, WorkFailed
 from gts_async.testing import faults
 
-MANY = 500
 STORIES = {
     "engine": ["INITIALIZED", "TRAINING", "SUCCEEDED"],
     "java": ["WORKING", "SUCCEEDED"],
@@ -294,7 +293,8 @@ async def test_a_body_that_raises_while_a_model_is_served_has_it_released_once(w
                 raise ours
         assert caught.value is ours
         ends = [request for _, request in world.seen if request.path.endswith("end_inference")]
-        assert len(ends) == (1 if cleanup == "G12 works" else 0)
+        # If the engine says that there is nothing to release, the model is loaded once more, to be released.
+        assert len(ends) == 1
         # Nobody could do anything about it, so the error is not touched; the log tells.
         assert any("nothing to release" in text for text in caplog.messages) is (cleanup == "G12 fails")
 
@@ -303,11 +303,13 @@ async def test_a_body_that_raises_while_a_model_is_served_has_it_released_once(w
 
 
 @pytest.mark.parametrize("is_looking", [False, True], ids=["between looks", "in the middle of looks"])
-@pytest.mark.parametrize(("kind", "way"), [("engine", "awaited"), ("head", "as_finished"), ("go", "watched")])
-async def test_a_session_that_is_closed_ends_500_waits_at_once(watched, kind, way, is_looking):
+@pytest.mark.parametrize(
+    ("kind", "way", "count"), [("engine", "awaited", 500), ("head", "as_finished", 100), ("go", "watched", 100)]
+)
+async def test_a_session_that_is_closed_ends_many_waits_at_once(watched, kind, way, count, is_looking):
     world = watched(kind, outcome="stuck")
     async with world.session() as session:
-        works = await world.begin(session, MANY)
+        works = await world.begin(session, count)
         wait = {"awaited": lambda work: work.wait(), "watched": changes_of}.get(way)
         coroutines = [outcomes_of(session, works)] if wait is None else map(wait, works)
         waits = [asyncio.create_task(coroutine) for coroutine in coroutines]

@@ -161,3 +161,68 @@ async def test_cancelling_at_any_turn_of_the_loop_harms_nobody_else(cancelled_af
         async with asyncio.timeout(5):
             assert await other == -7
     assert not batcher._waiting
+
+
+async def test_a_batch_that_all_have_left_is_cancelled_and_makes_room():
+    send = Sender()
+    send.may_answer.clear()
+    batcher = Batcher(send, max_batch=2)
+    tasks = [asyncio.create_task(batcher.submit(n)) for n in range(4)]
+    while not send.batches:
+        await asyncio.sleep(0)
+    tasks[0].cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert send.batches == [[0, 1]]
+    tasks[1].cancel()
+    while len(send.batches) < 2:
+        await asyncio.sleep(0)
+    assert send.batches[1] == [2, 3]
+    send.may_answer.set()
+    assert await asyncio.gather(*tasks[2:]) == [-2, -3]
+
+
+async def test_a_full_batch_does_not_wait_for_more_company():
+    send = Sender()
+    send.may_answer.clear()
+    batcher = Batcher(send, max_batch=3, max_at_once=2, window=1000)
+    tasks = [asyncio.create_task(batcher.submit(0))]
+    while not send.batches:
+        await asyncio.sleep(0)
+    tasks += [asyncio.create_task(batcher.submit(n)) for n in (1, 2)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert send.batches == [[0]]
+    tasks.append(asyncio.create_task(batcher.submit(3)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert send.batches == [[0], [1, 2, 3]]
+    send.may_answer.set()
+    assert await asyncio.gather(*tasks) == [0, -1, -2, -3]
+
+
+async def test_callers_that_give_up_do_not_pile_up_behind_a_server_that_does_not_answer():
+    send = Sender()
+    send.may_answer.clear()
+    batcher = Batcher(send, max_batch=1)
+    held = asyncio.create_task(batcher.submit(0))
+    last = asyncio.create_task(batcher.submit(1))
+    for n in range(1000):
+        task = asyncio.create_task(batcher.submit(n + 2))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert len(batcher._waiting) < 200
+    send.may_answer.set()
+    assert [await held, await last] == [0, -1]
+    assert send.batches == [[0], [1]]
+
+
+async def test_what_a_batch_costs_does_not_depend_on_how_many_wait():
+    async def send(items):
+        return items
+
+    batcher, count = Batcher(send, max_batch=1), 30_000
+    # Half a second; work on all who wait for every batch would take more than half a minute.
+    async with asyncio.timeout(15):
+        assert await asyncio.gather(*[batcher.submit(n) for n in range(count)]) == list(range(count))

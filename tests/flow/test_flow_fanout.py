@@ -354,3 +354,50 @@ async def test_cancelling_again_while_the_block_is_being_left_still_waits_for_wh
 def test_nothing_ahead_at_all_cannot_work(wrong):
     with pytest.raises(InvalidArgument, match="max_ahead"):
         FanOut(doubled, range(3), max_at_once=1, max_ahead=wrong)
+
+
+@pytest.mark.parametrize("max_reordered", [None, 100])
+async def test_a_part_whose_turn_it_is_lets_others_be_finished_after_it_up_to_a_bound(max_reordered):
+    may_end, begun = asyncio.Event(), []
+
+    async def work(n):
+        begun.append(n)
+        if n == 0:
+            await may_end.wait()
+        return [Outcome(n, n)]
+
+    options = {"max_at_once": 2, "is_ordered": True, "max_reordered": max_reordered}
+    async with FanOut(work, range(1000), **options) as outcomes:
+        first = asyncio.create_task(anext(outcomes))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(begun) == (max_reordered or 8)
+        may_end.set()
+        assert (await first).value == 0
+        # Now nothing is held up, and whoever takes the outcomes decides how far it goes.
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(begun) == (max_reordered or 8) + 8
+        assert [outcome.value async for outcome in outcomes] == list(range(1, 1000))
+
+
+class Unclosed(MisuseError):
+    pass
+
+
+async def unclosed():
+    raise Unclosed("the file is full")
+
+
+async def test_a_fault_of_the_closing_is_raised_where_nothing_else_is():
+    with pytest.raises(Unclosed, match="full"):
+        async with FanOut(doubled, range(3), max_at_once=1, closing=unclosed) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == 3
+
+
+@pytest.mark.parametrize("error", [KeyError("mine"), asyncio.CancelledError()])
+async def test_a_fault_of_the_closing_does_not_hide_what_ended_the_block(error):
+    with pytest.raises(type(error)) as caught:
+        async with FanOut(doubled, range(3), max_at_once=1, closing=unclosed):
+            raise error
+    assert "the file is full" in caught.value.__notes__[0]

@@ -1,17 +1,20 @@
 """Readers on answers that no engine was seen to give: strict, and with no error but ours."""
 
 import json
+import pickle
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from gts_async._errors import NotFound, RateLimited, ServerFailed, ServiceError, UnexpectedAnswer
 from gts_async.gts import answers
 from gts_async.gts.results import results
-from gts_async.gts.values import TaskInfo, TaskStatus, TaskType
+from gts_async.gts.values import Extraction, Prediction, TaskInfo, TaskStatus, TaskType
 from gts_async.wire import Answer
 
 READERS: dict[str, Callable[[Answer], object]] = {
@@ -118,12 +121,44 @@ BAD_RESULTS: list[tuple[TaskType, int, Any, str]] = [
     (TaskType.CLASSIFICATION, 1, {"predictions": ["a", "b"], "probabilities": [[1.0], [1.0]]}, "2 results for 1 rows"),
     (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": []}, "1 predictions with 0 rows"),
     (TaskType.CLASSIFICATION, 1, {"predictions": [], "probabilities": [[1.0]]}, "0 predictions with 1 rows"),
-    (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": [[]]}, "'a' with the probabilities"),
+    (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": [[]]}, "not the probabilities of 'a'"),
     (TaskType.CLASSIFICATION, 1, {"predictions": [5], "probabilities": [[1.0]]}, r"\$.result.predictions\[0\]"),
     (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": [["1"]]}, r"\$.result.probabilities"),
     (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": [[None]]}, r"\$.result.probabilities"),
-    (TaskType.SIMILARITY, 1, {"predictions": ["2"], "probabilities": [[0.5, 0.5]]}, "no answer of similarity tasks"),
-    (TaskType.NLI, 1, {"predictions": ["neutral"], "probabilities": [[0.5, 0.5]]}, "no answer of nli tasks"),
+    (
+        TaskType.SIMILARITY,
+        1,
+        {"predictions": ["2"], "probabilities": [[0.5, 0.5]]},
+        "no answer of a task whose labels are 0, 1",
+    ),
+    (
+        TaskType.NLI,
+        1,
+        {"predictions": ["neutral"], "probabilities": [[0.5, 0.5]]},
+        "no answer of a task whose labels are entailment",
+    ),
+    (
+        TaskType.CLASSIFICATION,
+        1,
+        {"predictions": ["a"], "probabilities": [[1.2, -0.2]]},
+        "not the probabilities of 'a'",
+    ),
+    (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": [[0.5, 0.4]]}, "add up to 0.9"),
+    (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": [[0.9, 0.9]]}, "add up to 1.8"),
+    (TaskType.CLASSIFICATION, 1, {"predictions": ["a"], "probabilities": [[0.01] * 99]}, "add up to 0.99: "),
+    (
+        TaskType.CLASSIFICATION,
+        2,
+        {"predictions": ["a", "b"], "probabilities": [[0.5, 0.5], [0.2, 0.3, 0.5]]},
+        "rows of 2 and of 3 probabilities",
+    ),
+    (TaskType.SIMILARITY, 1, {"predictions": ["0"], "probabilities": [[0.4, 0.6]]}, "not the label of the largest"),
+    (
+        TaskType.NLI,
+        1,
+        {"predictions": ["neutral"], "probabilities": [[0.4, 0.3, 0.3]]},
+        "not the label of the largest probability: 'neutral', ",
+    ),
     (TaskType.IE, 1, [EXTRACT, EXTRACT], "2 results for 1 rows"),
     (TaskType.IE, 1, [{**EXTRACT, "entity_list": [{**ENTITY, "entity_index": [1, 2]}]}], "is not at 1:2"),
     (TaskType.IE, 1, [{**EXTRACT, "entity_list": [{**ENTITY, "entity_index": [-3, -2]}]}], "is not at -3:-2"),
@@ -150,6 +185,50 @@ def test_a_success_without_result_is_not_taken(kind: TaskType) -> None:
 @pytest.mark.parametrize("kind", TaskType)
 def test_no_rows_have_no_results_in_any_shape(kind: TaskType) -> None:
     assert results(kind, 0, said(ret_code=200, result=None)) == ()
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.5], [0.4999, 0.4996], [1.0004, 0.0], [1.0, -0.0004]])
+def test_probabilities_may_be_rounded(row: list[float]) -> None:
+    (found,) = results(
+        TaskType.SIMILARITY, 1, said(ret_code=200, result={"predictions": ["0"], "probabilities": [row]})
+    )
+    assert isinstance(found, Prediction)
+    assert found.raw == {"predictions": "0", "probabilities": row}
+
+
+def test_what_the_engine_said_of_a_sample_is_kept_and_does_not_count() -> None:
+    more = {**EXTRACT, "spo_list": [{**RELATION, "score": 0.5}], "unknown": [1, None, "李"]}
+    one, other = (results(TaskType.IE, 1, said(ret_code=200, result=[row]))[0] for row in (more, {**more, "task": "x"}))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert (one.raw, other.raw) == (more, {**more, "task": "x"})
+    assert "unknown" not in repr(one)
+    assert Extraction("x").raw is None
+    (summary,) = results(TaskType.SUMMARY, 1, said(ret_code=200, result={"0": "short"}))
+    assert summary.raw == "short"
+
+
+def test_a_kept_result_does_not_keep_the_whole_answer() -> None:
+    rows = [{**EXTRACT, "choice": ["x" * 1000]} for _ in range(100)]
+    (first, *_) = results(TaskType.IE, 100, said(ret_code=200, result=rows))
+    assert isinstance(first, Extraction)
+    assert sys.getsizeof(first.json) < 2000
+
+
+@pytest.mark.parametrize("kind", [TaskType.IE, TaskType.SUMMARY, TaskType.CLASSIFICATION])
+def test_a_result_survives_pickle_and_json(kind: TaskType) -> None:
+    wire: dict[TaskType, Any] = {
+        TaskType.IE: [{**EXTRACT, "spo_list": [RELATION]}],
+        TaskType.SUMMARY: {"0": "short"},
+        TaskType.CLASSIFICATION: {"predictions": ["a"], "probabilities": [[1.0]]},
+    }
+    (found,) = results(kind, 1, said(ret_code=200, result=wire[kind]))
+    for copied in (
+        pickle.loads(pickle.dumps(found)),
+        msgspec.json.decode(msgspec.json.encode(found), type=type(found)),
+    ):
+        assert copied == found
+        assert copied.raw == found.raw
 
 
 def test_summaries_are_ordered_by_number_not_by_text() -> None:

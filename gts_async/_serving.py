@@ -1,0 +1,187 @@
+"""Serving: a task's model in an engine's slot: loaded, looked after, released whatever happens.
+
+Who may have the slot is decided in ``_lease.py``; what the model is asked, in ``_inference.py``.
+"""
+
+import logging
+from typing import NoReturn
+
+from gts_async._engine import Engine
+from gts_async._errors import GtsAsyncError, LeaseLost, NotFound, NotSent, ServerFailed, WrongState
+from gts_async.gts import calls
+from gts_async.gts.values import TaskStatus
+
+RELEASE_TIME = 15.0
+"""Seconds that releasing the model may take."""
+
+REPAIR_TIME = 120.0
+"""Seconds that loading and releasing may take which free a task of a status that is none any more."""
+
+CUT_TIME = 5.0
+RELEASE_PAUSE = 0.5
+"""Seconds for which, and between tries in which, a model is released whose loading was cut and may still come up."""
+
+log = logging.getLogger("gts_async")
+
+
+class Serving:
+    """The model of one task, from its loading to its release; `loads` counts how often it was loaded."""
+
+    def __init__(self, engine: Engine, task_id: str, load_timeout: float | None) -> None:
+        self.loads = 0
+        self._lost = ""
+        self._engine = engine
+        self._id = task_id
+        self._load_timeout = load_timeout
+        self._is_loaded = False
+        self._is_loading = False
+        self._was_served = False
+
+    async def begin(self) -> None:
+        """Load the model; raises WrongState for a task in training, NotFound, ServerFailed and TransportError.
+
+        A status left by an engine that was restarted, On Inference with nothing loaded, does not matter.
+        """
+        self._lost = ""
+        status = await self._status()
+        if status is TaskStatus.TRAINING:
+            # Loading would overwrite the status of the training (`start_inference`).
+            raise WrongState(f"{self._id}: is still being trained; wait for its end", call="start_inference")
+        self._was_served = status is TaskStatus.SERVING
+        await self.load()
+
+    async def load(self) -> None:
+        """Load the model, again or for the first time; raises what the call raises."""
+        self._is_loading = True
+        try:
+            await self._engine.exchange.send(calls.start_inference(self._id), timeout=self._load_timeout)
+        except (NotFound, NotSent):
+            self._is_loading = False
+            raise
+        except ServerFailed as error:
+            # Only the engine's own 500 says that nothing is being loaded.
+            self._is_loading = error.status != 500
+            raise
+        self._is_loading = False
+        self._is_loaded = self._was_served = True
+        self.loads += 1
+
+    async def load_again(self) -> None:
+        """Load the model that was loaded before; raises WrongState if it is not there any more."""
+        try:
+            await self.load()
+        except ServerFailed as error:
+            if error.status != 500:
+                raise
+            text = f"{self._id}: the model cannot be loaded again: a later training has failed, or was stopped"
+            raise WrongState(text, call="start_inference") from error
+
+    @property
+    def is_lost(self) -> bool:
+        """True when somebody else has the slot, which is not ours to release then."""
+        return bool(self._lost)
+
+    def check_lost(self) -> None:
+        """Raise LeaseLost if the slot is lost."""
+        if self._lost:
+            raise LeaseLost(self._lost)
+
+    def lose(self, why: str) -> NoReturn:
+        """Raise LeaseLost, now and ever after."""
+        self._lost = self._lost or f"{self._id}: somebody else has taken the engine's model slot: {why}"
+        raise LeaseLost(self._lost)
+
+    async def look(self, unsure: str) -> None:
+        """Raise LeaseLost if the engine does not say that it serves this task; `unsure` goes into its text."""
+        try:
+            status = await self._status()
+        except NotFound:
+            self.lose(f"the task has been deleted; {unsure}")
+        if status is not TaskStatus.SERVING:
+            what = "is trained again" if status is TaskStatus.TRAINING else "is not being served any more"
+            self.lose(f"the task {what}; {unsure}")
+
+    async def release(self) -> None:
+        """End the inference, within a bounded time; never raises, for nobody could do anything about it."""
+        is_loaded, is_loading = self._is_loaded, self._is_loading
+        self._is_loaded = self._is_loading = False
+        if self._lost:
+            log.warning("%r: not released: somebody else has the slot", self)
+            return
+        try:
+            async with self._engine.clock.timeout(RELEASE_TIME):
+                if is_loading:
+                    await self._end_cut()
+                    return
+                if not is_loaded or await self._end():
+                    return
+            async with self._engine.clock.timeout(REPAIR_TIME):
+                await self._repair()
+        except TimeoutError:
+            log.warning("%r: not released in time; the engine may keep the model", self)
+        except GtsAsyncError as error:
+            log.warning("%r: the model was not released: %s", self, error)
+
+    async def _status(self) -> TaskStatus | None:
+        """Give what the task shows; None for the 500 that a trained bagualu task answers."""
+        sighting = await self._engine.sight(self._id)
+        return None if isinstance(sighting, ServerFailed) else sighting.status
+
+    async def _end(self) -> bool:
+        """Release a loaded model; False if there was none and the status says for ever that there is."""
+        if await self._is_training():
+            return True
+        try:
+            await self._send_end()
+        except ServerFailed as error:
+            if error.status != 500:
+                raise
+            log.warning("%r: the engine had nothing to release: %s", self, error)
+            return await self._status() is not TaskStatus.SERVING
+        return True
+
+    async def _end_cut(self) -> None:
+        """Release a model whose loading was cut, as soon as it is there.
+
+        A task that was served before shows that all the time: its model is released whenever there is one.
+        """
+        give_up = self._engine.clock.now() + CUT_TIME
+        has_ended = False
+        while not await self._is_training():
+            if await self._status() is TaskStatus.SERVING:
+                try:
+                    await self._send_end()
+                    has_ended = True
+                except ServerFailed as error:
+                    # 500: nothing is loaded, which may only mean: not yet.
+                    if error.status != 500:
+                        raise
+                if has_ended and not self._was_served:
+                    return
+            if self._engine.clock.now() >= give_up:
+                if not has_ended:
+                    log.warning("%r: a load that was cut has not come up; if it does, the engine keeps the model", self)
+                return
+            await self._engine.clock.sleep(RELEASE_PAUSE)
+
+    async def _repair(self) -> None:
+        """Load and release, which is the only way to another status (`end_inference`)."""
+        log.warning("%r: loaded once more, to be released: the engine has lost the model but not the status", self)
+        try:
+            await self.load()
+            await self._send_end()
+        finally:
+            self._is_loaded = self._is_loading = False
+
+    async def _is_training(self) -> bool:
+        is_training = await self._status() is TaskStatus.TRAINING
+        if is_training:
+            # Ending would write "Train Success" over a training that goes on (`end_inference`).
+            log.warning("%r: not released: the task is being trained again", self)
+        return is_training
+
+    async def _send_end(self) -> None:
+        await self._engine.exchange.send(calls.end_inference(self._id), timeout=RELEASE_TIME)
+
+    def __repr__(self) -> str:
+        return f"<Serving {self._id}, loaded {self.loads} times>"
