@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import attrs
 import httpx
-from gts_engine_client import GTSEngineClient
+from gts_engine_client import GTSEngineClient  # type: ignore[import-untyped]
 
 from benchmarks.fifo_engine import ENGINE_TYPE, TASK, TASK_TYPE, predicted, sample
 from gts_async import AsyncSession, InferencePool, InferenceSession, Prediction
