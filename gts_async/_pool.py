@@ -31,6 +31,7 @@ from gts_async._flow.crew import Crew, Member
 from gts_async._flow.race import Culprit, Races
 from gts_async._flow.shield import finished
 from gts_async._inference import InferenceSession
+from gts_async._lease import slot_name
 from gts_async._net.config import check_seconds
 from gts_async._predicting import Predicting, Row, Sample
 from gts_async._statistics import InferenceStats
@@ -59,8 +60,9 @@ class InferencePool(Predicting):
     takes longer than 95 % of all is sent to a second engine as well, at most 5 % of them. `chance` varies the pauses.
 
     Entering loads on all engines and waits for that; those that fail are set aside with a warning as long as one can,
-    else the first one's error is raised. When none is left, requests wait 20 s for one to come back and then raise the
-    last error. Raises InvalidArgument for sessions of different pipelines, or two on one engine.
+    else the first one's error is raised. When none is left, requests wait 20 s for one to come back, longer while one
+    loads its model again, and then raise the last error. Raises InvalidArgument for sessions of different pipelines, or
+    two on one engine.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class InferencePool(Predicting):
         if self._races is not None:
             raise MisuseError("this pool is open already")
         lines = [await session._engine.exchange.line() for session in self._sessions]
-        if len({line.base_url.text for line in lines}) < len(lines):
+        if len({slot_name(line.base_url) for line in lines}) < len(lines):
             raise InvalidArgument("sessions", "has two on one engine, which has one model slot", "give one per engine")
         failed = await self._load_all()
         members = [Member(session, number, partial(_most, session)) for number, session in enumerate(self._sessions)]
@@ -185,6 +187,8 @@ class InferencePool(Predicting):
         await _left(entered)
 
     def _set_aside(self, member: Member[InferenceSession], error: Exception) -> None:
+        if self._races is None:
+            return
         log.warning("%r: set aside, its samples go to other engines: %s", member.worker, error)
         task = asyncio.get_running_loop().create_task(self._revive(member))
         self._reviving.add(task)
@@ -196,19 +200,21 @@ class InferencePool(Predicting):
         while True:
             await self._clock.sleep(member.pauses.next(self._chance()))
             try:
-                await self._ask_for_life(member.worker)
+                await self._wake(member)
             except LeaseLost as error:
                 races.crew.lose(member, error)
                 return
             except GtsAsyncError as error:
                 log.info("%r: not back yet: %s", member.worker, error)
+                member.is_waking = False
                 continue
             log.info("%r: is back", member.worker)
             races.crew.come_back(member)
             return
 
-    async def _ask_for_life(self, session: InferenceSession) -> None:
-        """Raise what keeps the session from answering; one whose engine was restarted loads its model again."""
+    async def _wake(self, member: Member[InferenceSession]) -> None:
+        """Raise what keeps a session from answering; one whose engine was restarted loads its model again."""
+        session = member.worker
         if session not in self._entered:
             await session.__aenter__()
             self._entered.add(session)
@@ -222,6 +228,8 @@ class InferencePool(Predicting):
             if isinstance(error, TimedOut):
                 raise
             raise TimedOut(f"no status within {LOOK_TIME:g} s", stage="answer") from error
+        # Its engine answers; to load the model may take it longer than others have patience.
+        member.is_waking = True
         kind = session._task_type or self._asked
         if kind is not None:
             # Asked anything, the session finds out what is loaded, and loads its model again if nothing is.

@@ -52,15 +52,18 @@ class Server:
 
 
 class Line(EmulatorTransport):
-    """Answers predicts after so many `seconds`, a function of their number."""
+    """Answers predicts after so many `seconds`, a function of their number, and loads after `loading`."""
 
     def __init__(self, server, url, clock):
         super().__init__({url: server}, lambda: clock.wall().timestamp())
         self.clock = clock
         self.seconds = None
+        self.loading = 0.0
         self.in_flight = self.most = 0
 
     async def handle_async_request(self, request):
+        if request.url.path.endswith("start_inference"):
+            await self.clock.sleep(self.loading)
         if self.seconds is None or not request.url.path.endswith("predict"):
             return await super().handle_async_request(request)
         self.in_flight += 1
@@ -175,6 +178,21 @@ async def test_with_every_engine_gone_the_last_error_is_raised(farm):
             transport.faults.clear()
         await farm.clock.sleep(60)
         assert len(await pool.predict([{"content": "x"}])) == 1
+
+
+async def test_engines_that_were_all_restarted_may_take_a_minute_to_load(farm):
+    async with farm.pool() as pool:
+        right = await pool.predict(SAMPLES)
+        for transport, server in zip(farm.transports, farm.servers, strict=True):
+            transport.faults.append(faults.refused("predict", times=8))
+            transport.loading = 60.0
+            server.engine.restart()
+        began = farm.clock.now()
+        assert await pool.predict(SAMPLES) == right
+        assert 60 < farm.clock.now() - began < 90
+        assert pool.stats.reloads >= 1
+        for transport in farm.transports:
+            transport.loading = 0.0
 
 
 async def test_an_engine_that_cannot_load_is_set_aside_and_joins_later(farm, caplog):
@@ -356,7 +374,11 @@ async def test_one_predict_per_load_is_respected_and_never_hedged(gts_clock, tmp
                 found.append(outcome.value)
                 assert max(member.allowance.in_flight for member in pool._races.crew.members) <= 1
         assert found == right
+        asked = sum(farm.asked())
+        for _ in range(50):
+            assert await pool.predict(SAMPLES[:1]) == right[:1]
         assert pool.stats.hedges == 0
+        assert sum(farm.asked()) == asked + 50
         assert pool.stats.reloads >= 50
     assert min(farm.asked()) >= 10
     assert max(transport.most for transport in farm.transports) == 1
@@ -490,6 +512,16 @@ async def test_misuse_is_refused(farm):
             pass
     with pytest.raises(MisuseError, match="async with"):
         await farm.pool().predict([{"content": "x"}])
+
+
+async def test_two_names_of_one_engine_are_one_engine():
+    async with (
+        AsyncSession(engine="http://localhost:5201") as one,
+        AsyncSession(engine="http://127.0.0.1:5201") as other,
+    ):
+        with pytest.raises(InvalidArgument, match="two on one engine"):
+            async with InferencePool([one.task("t").serve(), other.task("t").serve()]):
+                pass
 
 
 async def test_a_deleted_task_sets_its_engine_aside(farm):

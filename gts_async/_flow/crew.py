@@ -22,6 +22,9 @@ Worker = TypeVar("Worker")
 SLOW = 3.0
 """Times what the others take, above which one gets a single request at once."""
 
+WAKING = 1.0
+"""Seconds after which it is looked again whether one that was waking is back."""
+
 PATIENCE = 20.0
 """Seconds that requests wait for one to come back after the last has failed: long enough to look twice."""
 
@@ -30,7 +33,8 @@ PATIENCE = 20.0
 class Member(Generic[Worker]):
     """One of a crew. It is ready unless it is set aside after a failure, or lost for good; `asides` counts the former.
 
-    `most` gives how many requests it may get at once at all.
+    It is `is_waking` when it is set aside but does something to come back. `most` gives how many requests it may get at
+    once at all.
     """
 
     worker: Worker
@@ -41,6 +45,7 @@ class Member(Generic[Worker]):
     pauses: Pauses = attrs.field(factory=Pauses)
     is_ready: bool = True
     is_lost: bool = False
+    is_waking: bool = False
     is_slow: bool = False
     asides: int = 0
 
@@ -74,8 +79,8 @@ class Crew(Generic[Worker]):
     """Gives each request a `turn` at the ready member with the least in flight for its allowance, then at the fastest.
 
     First come, first served. With none ready, requests wait for one to come back, until `patience` seconds after the
-    last one failed; then they are raised the last error, and so is every later one until one is back. With all lost,
-    that is at once.
+    last one failed, and as long as one is waking; then they are raised the last error, and so is every later one until
+    one is back. With all lost, that is at once.
     """
 
     def __init__(self, members: Sequence[Member[Worker]], clock: Clock, *, patience: float = PATIENCE) -> None:
@@ -166,12 +171,12 @@ class Crew(Generic[Worker]):
     def lose(self, member: Member[Worker], error: Exception) -> None:
         """Never send anything to the member again."""
         self._error = error
-        member.is_ready, member.is_lost = False, True
+        member.is_ready, member.is_waking, member.is_lost = False, False, True
         self._count_ready()
 
     def come_back(self, member: Member[Worker]) -> None:
         """Send requests to the member again, one at a time at first."""
-        member.is_ready, member.is_slow = True, False
+        member.is_ready, member.is_waking, member.is_slow = True, False, False
         member.allowance.begin_anew()
         member.recent.clear()
         self._is_given_up = False
@@ -189,7 +194,13 @@ class Crew(Generic[Worker]):
         elif all(member.is_lost for member in self.members):
             self._give_up()
         elif self._ending is None and not self._is_given_up:
-            self._ending = self._clock.call_later(self._patience, self._give_up)
+            self._ending = self._clock.call_later(self._patience, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        if any(member.is_waking for member in self.members):
+            self._ending = self._clock.call_later(WAKING, self._lose_patience)
+        else:
+            self._give_up()
 
     def _give_up(self) -> None:
         self._is_given_up = True

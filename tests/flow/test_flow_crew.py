@@ -151,6 +151,27 @@ async def test_when_nobody_comes_back_all_are_told_the_last_error_in_bounded_tim
     assert (await crew.turn()).member.number == 0
 
 
+async def test_patience_is_not_lost_while_one_is_waking(gts_clock):
+    crew = crew_of(gts_clock, 2, patience=20.0)
+    for member in crew.members:
+        set_aside(crew, member, OSError("down"))
+    waiting = asyncio.create_task(crew.turn())
+    crew.members[1].is_waking = True
+    await gts_clock.sleep(100)
+    assert not waiting.done()
+    crew.come_back(crew.members[1])
+    crew.leave(await waiting)
+    set_aside(crew, crew.members[1], OSError("down again"))
+    waiting = asyncio.create_task(crew.turn())
+    crew.members[0].is_waking = True
+    await gts_clock.sleep(30)
+    crew.members[0].is_waking = False
+    await gts_clock.sleep(2)
+    with pytest.raises(OSError, match="down again"):
+        await waiting
+    assert gts_clock.now() == pytest.approx(132)
+
+
 async def test_the_error_that_many_are_told_does_not_grow(gts_clock):
     crew = crew_of(gts_clock, 1)
     crew.lose(crew.members[0], OSError("gone"))
