@@ -250,8 +250,9 @@ class InferenceSession(Predicting):
             self._healed_at = [at for at in self._healed_at if now - at < RELOADS_WITHIN]
             if len(self._healed_at) >= MAX_RELOADS:
                 self._serving.lose("the model is gone again and again; or the engine restarts all the time")
-            self._healed_at.append(now)
             await self._load_again()
+            # Only now: a load that its caller gave up was taken from nobody.
+            self._healed_at.append(now)
             if self._is_single_use is False:
                 self._identity.can_probe = await self._is_answering(kind)
 

@@ -57,10 +57,9 @@ BEGUN = LOOKING - SCHEDULED
 class Eye:
     """One thing that is looked at, as long as anybody follows it.
 
-    `bucket` tells when the next look is due (see `Wheel`), while it is resting; one that has come means that it is
-    scheduled, too. `own_looks` is how many more looks it
-    gets by itself, because a listing does not show what there is to see; that is at least one if it `is_rung`: there is
-    news that no look has seen yet.
+    While it rests, `bucket` tells when the next look is due (see `Wheel`); once that has come, it is as good as
+    SCHEDULED. `own_looks` is how many more looks it gets by itself, because a listing does not show what there is to
+    see; that is at least one if it `is_rung`: there is news that no look has seen yet.
     """
 
     __slots__ = (

@@ -524,6 +524,22 @@ async def test_whoever_is_cancelled_while_a_lost_model_is_loaded_again_spoils_no
     assert await world.stranger("predict", "mine", sentences=[ONE]) == 500
 
 
+async def test_a_load_that_its_callers_give_up_again_and_again_is_no_fight_for_the_slot(world):
+    task = await world.trained()
+    async with task.serve() as inference:
+        right = await inference.predict([ONE])
+        world.engine.restart()
+        world.transport.path = "/api/start_inference"
+        for _ in range(5):
+            asking = asyncio.ensure_future(inference.predict([ONE]))
+            await world.clock.sleep(5)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert asking.cancelled()
+        world.transport.path = Held.path
+        assert await inference.predict([ONE]) == right
+
+
 @pytest.mark.parametrize("turns", range(24))
 async def test_whoever_is_cancelled_while_leaving_has_left(world, cancelled_after, turns):
     task = await world.trained()
