@@ -111,12 +111,13 @@ class Predicting(ABC):
         the others are not harmed. Raises InvalidData.
         """
         batcher = self._opened()
-        row = rules.prepare(self._kind(sample), sample)
+        # Checked with the batch, while the engine works on the one before: of thousands of callers, every one has to
+        # get this far before the first request leaves.
         if timeout is None:
-            return await batcher.submit(row)
+            return await batcher.submit(sample)
         try:
             async with self._clock.timeout(check_seconds("timeout", timeout)):
-                return await batcher.submit(row)
+                return await batcher.submit(sample)
         except TimeoutError as error:
             if isinstance(error, GtsAsyncError):
                 raise
@@ -170,19 +171,32 @@ class Predicting(ABC):
             )
         )
 
-    async def _each(self, rows: Sequence[Sample]) -> list[Result | Exception]:
-        """Ask for prepared rows of any callers; what goes wrong with those of one task type is not the others'."""
-        found: dict[int, Result | Exception] = {}
-        for kind, places in _by_kind([self._kind(row) for row in rows]).items():
+    async def _each(self, samples: Sequence[Sample]) -> list[Result | Exception]:
+        """Ask about samples of any callers; what goes wrong with those of one task type is not the others'."""
+        rows, bad = self._prepared(samples)
+        found: dict[int, Result | Exception] = dict(bad)
+        for kind, places in _by_kind(rows).items():
             try:
-                outcomes = await self._asking.outcomes(kind, [dict(rows[place]) for place in places])
+                outcomes = await self._asking.outcomes(kind, [rows[place][1] for place in places])
             except Exception as error:
                 found.update(dict.fromkeys(places, error))
             else:
                 found.update(
                     (place, outcome.error or outcome.unwrap()) for place, outcome in zip(places, outcomes, strict=True)
                 )
-        return [found[place] for place in range(len(rows))]
+        return [found[place] for place in range(len(samples))]
+
+    def _prepared(self, samples: Sequence[Sample]) -> tuple[dict[int, tuple[TaskType, Row]], dict[int, Exception]]:
+        """Give what is to be asked and what cannot be, by place."""
+        rows: dict[int, tuple[TaskType, Row]] = {}
+        bad: dict[int, Exception] = {}
+        for place, sample in enumerate(samples):
+            try:
+                kind = self._kind(sample)
+                rows[place] = kind, rules.prepare(kind, sample)
+            except (InvalidData, InvalidArgument) as error:
+                bad[place] = error
+        return rows, bad
 
     @cached_property
     def _asking(self) -> "_Asking":
@@ -221,7 +235,10 @@ class _Run:
 
     async def work(self, batch: Batch) -> list[Outcome[Sample, Result]]:
         """Give the outcomes of a batch: those that are kept already, those that cannot be asked, the answers."""
-        rows, outcomes = self._prepared(batch.samples)
+        rows, bad = self._predicting._prepared(batch.samples)
+        outcomes: dict[int, Outcome[Sample, Result]] = {
+            place: Outcome(batch.samples[place], error=error, tries=0) for place, error in bad.items()
+        }
         if self._kept is None:
             outcomes.update(await self._asked(batch, rows))
         else:
@@ -234,37 +251,21 @@ class _Run:
             await self._kept.keep(batch.start, keys, values)
         return [outcomes[place] for place in range(len(batch.samples))]
 
-    def _prepared(
-        self, samples: Sequence[Sample]
-    ) -> tuple[dict[int, tuple[TaskType, Row]], dict[int, Outcome[Sample, Result]]]:
-        """Give what is to be asked, by place, and the outcomes of samples that cannot be asked."""
-        rows: dict[int, tuple[TaskType, Row]] = {}
-        bad: dict[int, Outcome[Sample, Result]] = {}
-        for place, sample in enumerate(samples):
-            try:
-                kind = self._predicting._kind(sample)
-                rows[place] = kind, rules.prepare(kind, sample)
-            except (InvalidData, InvalidArgument) as error:
-                bad[place] = Outcome(sample, error=error, tries=0)
-        return rows, bad
-
     async def _asked(
         self, batch: Batch, rows: Mapping[int, tuple[TaskType, Row]]
     ) -> dict[int, Outcome[Sample, Result]]:
         found: dict[int, Outcome[Sample, Result]] = {}
-        numbers = list(rows)
-        for kind, places in _by_kind([rows[number][0] for number in numbers]).items():
-            outcomes = await self._asking.outcomes(kind, [rows[numbers[place]][1] for place in places])
+        for kind, places in _by_kind(rows).items():
+            outcomes = await self._asking.outcomes(kind, [rows[place][1] for place in places])
             for place, outcome in zip(places, outcomes, strict=True):
-                number = numbers[place]
-                found[number] = Outcome(batch.samples[number], outcome.value, outcome.error, outcome.tries)
+                found[place] = Outcome(batch.samples[place], outcome.value, outcome.error, outcome.tries)
         return found
 
 
-def _by_kind(kinds: Sequence[TaskType]) -> dict[TaskType, list[int]]:
+def _by_kind(rows: Mapping[int, tuple[TaskType, Row]]) -> dict[TaskType, list[int]]:
     """Give the places of each task type; a request holds samples of one only."""
     found: dict[TaskType, list[int]] = {}
-    for place, kind in enumerate(kinds):
+    for place, (kind, _) in rows.items():
         found.setdefault(kind, []).append(place)
     return found
 

@@ -17,27 +17,6 @@ MAX_GONE = 64
 """Callers that may have gone before those who still wait are counted anew."""
 
 
-class _Caller(Generic[Item, Value]):
-    """One that waits for the value of its item: `flight` is the batch that it travels with, once it does."""
-
-    __slots__ = ("answer", "flight", "item")
-
-    def __init__(self, item: Item, answer: asyncio.Future[Value]) -> None:
-        self.item = item
-        self.answer = answer
-        self.flight: _Flight | None = None
-
-
-class _Flight:
-    """A batch on its way, and how many still wait for it."""
-
-    __slots__ = ("task", "waiting")
-
-    def __init__(self, waiting: int) -> None:
-        self.waiting = waiting
-        self.task: asyncio.Task[None] | None = None
-
-
 class Batcher(Generic[Item, Value]):
     """Collects items into batches of at most `max_batch` and gives each caller its item's value.
 
@@ -59,9 +38,11 @@ class Batcher(Generic[Item, Value]):
         self._max_batch = max_batch
         self._max_at_once = max_at_once
         self._window = window
-        self._waiting: deque[_Caller[Item, Value]] = deque()
+        # Of those who wait, side by side: an object for each caller would be half of what a caller costs.
+        self._items: deque[Item] = deque()
+        self._answers: deque[asyncio.Future[Value]] = deque()
         self._gone = 0
-        self._flying: set[asyncio.Task[None]] = set()
+        self._flying: dict[asyncio.Task[None], Sequence[asyncio.Future[Value]]] = {}
         self._timer: asyncio.Handle | None = None
         self._is_closed = False
 
@@ -70,75 +51,75 @@ class Batcher(Generic[Item, Value]):
         if self._is_closed:
             raise _closed()
         loop = asyncio.get_running_loop()
-        caller: _Caller[Item, Value] = _Caller(item, loop.create_future())
-        self._waiting.append(caller)
+        answer: asyncio.Future[Value] = loop.create_future()
+        self._items.append(item)
+        self._answers.append(answer)
         # With no place free, the next batch that lands takes whoever waits by then.
         if len(self._flying) < self._max_at_once:
             self._be_due(loop)
         try:
-            return await caller.answer
+            return await answer
         except asyncio.CancelledError:
-            self._leave(caller)
+            self._leave()
             raise
 
     def _be_due(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._flying and len(self._waiting) >= self._max_batch:
+        if self._flying and len(self._items) >= self._max_batch:
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(self._window, self._flush) if self._flying else loop.call_soon(self._flush)
 
-    def _leave(self, caller: _Caller[Item, Value]) -> None:
-        flight = caller.flight
-        if flight is not None:
-            flight.waiting -= 1
-            if flight.waiting == 0 and flight.task is not None:
-                flight.task.cancel()
-            return
+    def _leave(self) -> None:
+        """Take note that a caller was cancelled."""
+        for task, answers in self._flying.items():
+            if all(answer.done() for answer in answers):
+                task.cancel()
         self._gone += 1
         # Else a server that does not answer would let those who have given up pile up.
-        if self._gone > MAX_GONE and 2 * self._gone > len(self._waiting):
-            self._waiting = deque(caller for caller in self._waiting if not caller.answer.done())
+        if self._gone > MAX_GONE and 2 * self._gone > len(self._items):
+            here = [
+                (item, answer) for item, answer in zip(self._items, self._answers, strict=True) if not answer.done()
+            ]
+            self._items, self._answers = deque(item for item, _ in here), deque(answer for _, answer in here)
             self._gone = 0
 
     def _flush(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting and len(self._flying) < self._max_at_once:
-            if batch := self._next_batch():
-                flight = _Flight(len(batch))
-                for caller in batch:
-                    caller.flight = flight
-                flight.task = asyncio.get_running_loop().create_task(self._fly(batch))
-                self._flying.add(flight.task)
-                flight.task.add_done_callback(self._landed)
+        while self._items and len(self._flying) < self._max_at_once:
+            items, answers = self._next_batch()
+            if items:
+                task = asyncio.get_running_loop().create_task(self._fly(items, answers))
+                self._flying[task] = answers
+                task.add_done_callback(self._landed)
 
-    def _next_batch(self) -> list[_Caller[Item, Value]]:
-        batch: list[_Caller[Item, Value]] = []
-        while self._waiting and len(batch) < self._max_batch:
-            caller = self._waiting.popleft()
-            if caller.answer.done():
-                self._gone -= 1
-            else:
-                batch.append(caller)
-        return batch
+    def _next_batch(self) -> tuple[list[Item], list[asyncio.Future[Value]]]:
+        items: list[Item] = []
+        answers: list[asyncio.Future[Value]] = []
+        while self._items and len(items) < self._max_batch:
+            item, answer = self._items.popleft(), self._answers.popleft()
+            if not answer.done():
+                items.append(item)
+                answers.append(answer)
+        return items, answers
 
     def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
-        if self._waiting:
+        self._flying.pop(task)
+        if self._items:
             self._flush()
 
-    async def _fly(self, batch: list[_Caller[Item, Value]]) -> None:
+    async def _fly(self, items: Sequence[Item], answers: Sequence[asyncio.Future[Value]]) -> None:
         try:
-            values = await self._send([caller.item for caller in batch])
-            if len(values) != len(batch):
-                raise MisuseError(f"{len(values)} values came for {len(batch)} items")
+            values = await self._send(items)
+            if len(values) != len(items):
+                raise MisuseError(f"{len(values)} values came for {len(items)} items")
         except asyncio.CancelledError:
-            _settle(batch, [_closed()] * len(batch))
+            _settle(answers, [_closed()] * len(answers))
             raise
         except Exception as error:
-            values = [error] * len(batch)
-        _settle(batch, values)
+            values = [error] * len(answers)
+        _settle(answers, values)
 
     async def aclose(self) -> None:
         """Cancel what is in flight; whoever waits is told by MisuseError."""
@@ -146,16 +127,16 @@ class Batcher(Generic[Item, Value]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        _settle(self._waiting, [_closed()] * len(self._waiting))
-        self._waiting.clear()
+        _settle(self._answers, [_closed()] * len(self._answers))
+        self._items.clear()
+        self._answers.clear()
         for task in self._flying:
             task.cancel()
         await asyncio.gather(*self._flying, return_exceptions=True)
 
 
-def _settle(callers: Iterable[_Caller[Item, Value]], values: Sequence[Value | Exception]) -> None:
-    for caller, value in zip(callers, values, strict=True):
-        answer = caller.answer
+def _settle(answers: Iterable[asyncio.Future[Value]], values: Sequence[Value | Exception]) -> None:
+    for answer, value in zip(answers, values, strict=True):
         if answer.done():
             continue
         if isinstance(value, Exception):

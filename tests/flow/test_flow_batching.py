@@ -160,7 +160,7 @@ async def test_cancelling_at_any_turn_of_the_loop_harms_nobody_else(cancelled_af
         await cancelled_after(turns, lambda: batcher.submit(1))
         async with asyncio.timeout(5):
             assert await other == -7
-    assert not batcher._waiting
+    assert not batcher._items
 
 
 async def test_a_batch_that_all_have_left_is_cancelled_and_makes_room():
@@ -212,7 +212,7 @@ async def test_callers_that_give_up_do_not_pile_up_behind_a_server_that_does_not
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert len(batcher._waiting) < 200
+        assert len(batcher._items) < 200
     send.may_answer.set()
     assert [await held, await last] == [0, -1]
     assert send.batches == [[0], [1]]
