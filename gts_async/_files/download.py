@@ -30,10 +30,17 @@ from gts_async._files.progress import OnProgress, Progress
 from gts_async._net.client import sent
 from gts_async._net.retry import RetryPolicy
 from gts_async._net.secret import Secret, signed
+from gts_async._net.slots import BODY_READ
 from gts_async._net.translation import WithoutFrames, without_secrets
 
 BATCH = 2 << 20
 """Bytes written at a time; twice that is in memory, one batch being written while the next arrives."""
+
+MAX_PIECES = 1024
+"""Pieces written at a time, however small they are: each costs more memory than the bytes in it."""
+
+READ = 256 << 10
+"""Bytes read at a time, which is what asyncio takes from a socket at once; anyio copies what is left over otherwise."""
 
 MAX_REDIRECTS = 5
 CONNECT_TIME = 10.0
@@ -241,6 +248,7 @@ class _Fetching:
             # Waiting for a free connection is bounded by nothing: other downloads may rightly take hours.
             "timeout": {"connect": CONNECT_TIME, "read": silence, "write": silence, "pool": None},
             "trace": address.guard(parsed, self.fence, on_event=self._heard),
+            BODY_READ: READ,
         }
         if (exact := address.target(url)) != parsed.raw_path:
             extensions["target"] = exact
@@ -309,7 +317,7 @@ class _Fetching:
                     if counted >= self.minimum_speed.size:
                         counted = 0
                         self._be_patient()
-                    if held >= BATCH:
+                    if held >= BATCH or len(batch) >= MAX_PIECES:
                         await self._written(writing, position)
                         writing = self.disk.submit(self.part.write, position, batch)
                         position, held, batch = position + held, 0, []

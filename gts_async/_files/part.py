@@ -21,6 +21,9 @@ from gts_async._files.disk import translated
 CHECKED_AT_ONCE = 8 << 20
 """Bytes that are hashed between two chances to cancel."""
 
+MAX_AT_ONCE = 1024
+"""Pieces that one system call writes (IOV_MAX)."""
+
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -104,11 +107,11 @@ class Part:
             return
         try:
             with translated(self.path, "cannot write"):
-                data = memoryview(b"".join(pieces))
-                while data:
-                    count = os.pwrite(self._open_descriptor, data, self._position)
+                left = [memoryview(piece) for piece in pieces]
+                while left:
+                    count = os.pwritev(self._open_descriptor, left[:MAX_AT_ONCE], self._position)
                     self._position += count
-                    data = data[count:]
+                    left = _without(left, count)
         except FileError as error:
             self._failure = error
             raise
@@ -247,3 +250,12 @@ class Part:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _without(pieces: list[memoryview], count: int) -> list[memoryview]:
+    """Give what is left of the pieces behind their first `count` bytes."""
+    for place, piece in enumerate(pieces):
+        if count < len(piece):
+            return [piece[count:], *pieces[place + 1 :]]
+        count -= len(piece)
+    return []

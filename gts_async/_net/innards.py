@@ -29,8 +29,8 @@ def unparsed(transport: httpx.AsyncBaseTransport) -> tuple[bytes, bool]:
     return parser.trailing_data if parser is not None else (b"", False)
 
 
-def read_little(transport: httpx.AsyncBaseTransport, is_little: bool) -> None:
-    """Read at most `HEAD_READ` bytes at once from now on, or as much as ever."""
+def read_at_once(transport: httpx.AsyncBaseTransport, size: int | None) -> None:
+    """Read at most `size` bytes at once from now on; None: as httpcore would."""
     inner = connection(transport)
     if hasattr(inner, "READ_NUM_BYTES"):
-        inner.READ_NUM_BYTES = HEAD_READ if is_little else type(inner).READ_NUM_BYTES
+        inner.READ_NUM_BYTES = type(inner).READ_NUM_BYTES if size is None else size

@@ -19,7 +19,7 @@ import attrs
 import httpx
 
 from gts_async._errors import MisuseError
-from gts_async._net.innards import read_little
+from gts_async._net.innards import HEAD_READ, read_at_once
 from gts_async._net.leftovers import has_leftovers
 
 DRAINING_TIME = 0.5
@@ -27,6 +27,9 @@ DRAINING_TIME = 0.5
 
 CLOSING_TIME = 4.0
 """Seconds that closing connections may take before they are abandoned."""
+
+BODY_READ = "gts_async.body_read"
+"""The request extension that tells how many bytes of the body to read at once: large files are read in large pieces."""
 
 MakeTransport = Callable[[ssl.SSLContext], httpx.AsyncBaseTransport]
 OriginKey = tuple[str, str, int | None]
@@ -87,9 +90,9 @@ class Slot:
                 if not self.may_send:
                     raise _closed()
             elif event == "http11.receive_response_headers.started":
-                read_little(self.transport, True)
+                read_at_once(self.transport, HEAD_READ)
             elif event == "http11.receive_response_headers.complete":
-                read_little(self.transport, False)
+                read_at_once(self.transport, request.extensions.get(BODY_READ))
             if told is not None:
                 await told(event, info)
 

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from gts_async._net import innards
-from gts_async._net.slots import SlotTransport
+from gts_async._net.slots import BODY_READ, SlotTransport
 from gts_async.testing import chaos
 
 
@@ -44,6 +44,18 @@ async def test_little_is_read_at_once_until_the_head_is_there(server):
             assert watched.reads["http11.receive_response_body.started"] == 65_536
 
 
+async def test_a_large_body_is_read_in_large_pieces_where_that_is_asked_for(server):
+    watched = Watched()
+    slots = SlotTransport(max_connections=1, ssl_context=no_context, make_transport=lambda _: watched)
+    server.otherwise(chaos.answer(body=b"x" * 100_000))
+    async with httpx.AsyncClient(transport=slots) as client:
+        for size, extensions in ((1 << 18, {BODY_READ: 1 << 18}), (65_536, {})):
+            answer = await client.get(server.url, extensions=extensions)
+            assert len(answer.content) == 100_000
+            assert watched.reads["http11.receive_response_headers.started"] == innards.HEAD_READ
+            assert watched.reads["http11.receive_response_body.started"] == size
+
+
 async def test_what_the_parser_holds_is_known(server):
     transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=1))
     server.otherwise(chaos.send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokmore"))
@@ -56,5 +68,5 @@ async def test_what_the_parser_holds_is_known(server):
 def test_where_there_is_no_connection_nothing_is_known(transport):
     assert innards.connection(transport) is None
     assert innards.unparsed(transport) == (b"", False)
-    innards.read_little(transport, True)
+    innards.read_at_once(transport, 4096)
     assert innards.connection(transport) is None
