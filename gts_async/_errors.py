@@ -154,7 +154,12 @@ class TimedOut(OutcomeUnknown, TimeoutError):
 
 
 class ServerFailed(TransportError):
-    """The server answered `status` (5xx) and nothing that could be read; `body` is the start of what it said."""
+    """The server answered `status` (5xx) and nothing that could be read; `body` is the start of what it said.
+
+    `is_about_request` is True if it has answered another request since: it is not down.
+    """
+
+    is_about_request: bool = False
 
     def __init__(self, text: str = "", *, status: int = 500, body: str = "", **where: Any) -> None:
         super().__init__(text, **where)

@@ -13,14 +13,15 @@ from typing import Literal, Self
 import anyio
 
 from gts_async._engine import Engine
-from gts_async._errors import Attempt, InvalidArgument, MisuseError, ServerFailed, WrongState
+from gts_async._errors import Attempt, InvalidArgument, InvalidData, MisuseError, ServerFailed, WrongState
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
+from gts_async._flow.inflight import InFlight
 from gts_async._flow.shield import finished
 from gts_async._lease import Lease
 from gts_async._net.config import check_seconds
-from gts_async._predicting import MAX_BATCH, Predicting, Row, Sample, check_batch
-from gts_async._serving import Serving
+from gts_async._predicting import MAX_BATCH, Predicting, Row, Sample, check_batch, samples_in
+from gts_async._serving import Serving, is_single_use
 from gts_async._statistics import InferenceStats
 from gts_async.gts import calls, samples as rules
 from gts_async.gts.identity import PROBES, Identity, fingerprint
@@ -30,11 +31,8 @@ AT_ONCE = 4
 """Requests in flight at one engine; it answers them in threads that share one model."""
 
 SINGLE_USE_BATCH = 512
-"""Samples in one request where each request costs a load of tens of seconds; a minute or two of work on a slow engine,
+"""Rows in one request where each request costs a load of tens of seconds; a minute or two of work on a slow engine,
 which answers all other calls meanwhile."""
-
-LOOK_EVERY = 1.0
-"""Seconds after which a request is accompanied by a look whether the task is still being served."""
 
 RECENT = 1.0
 """Seconds for which the model counts as loaded that has just answered the probe."""
@@ -42,8 +40,9 @@ RECENT = 1.0
 MAX_RELOADS, RELOADS_WITHIN = 3, 60.0
 """Times within so many seconds that a model is loaded again that was gone; then somebody fights for the slot."""
 
-SINGLE_USE = (EngineType.BAGUALU, TaskType.CLASSIFICATION)
-"""The pipeline whose engine removes the folder that it predicts from after one predict (lightning 1.7.6)."""
+MAX_FRESH = 3
+"""Tries of one request where one load serves one predict, each with a load, when its first answer is lost every time:
+it may take longer than somebody in between has patience."""
 
 
 class InferenceSession(Predicting):
@@ -60,9 +59,11 @@ class InferenceSession(Predicting):
     travels along with each request of 32 samples or more, and every 5 s with a smaller one. So of the answers of large
     requests none is another model's; a few of small ones may be, if it is of the same task type and has as many labels.
     Not found out: a model that came before the first answer, or instead of one for summaries, or whose answer to our
-    sample is the same within 0.3 %.
+    sample is the same within 0.3 %; nor, where each request loads first, one that came right after that, if `max_batch`
+    is less than 32.
 
-    A model that the engine has lost, because it was restarted or allows one request for each load, is loaded again.
+    `max_batch` counts the rows of a request, that sample of our own included. A model that the engine has lost, because
+    it was restarted or allows one request for each load, is loaded again.
     """
 
     def __init__(
@@ -79,18 +80,20 @@ class InferenceSession(Predicting):
         if when_taken not in ("wait", "raise"):
             raise InvalidArgument("when_taken", f"there is no {when_taken!r}", "use 'wait' or 'raise'")
         self.id = task_id
-        self.stats = InferenceStats()
+        self.stats = self._own = InferenceStats()
         self._engine = engine
         self._task_type = task_type
         self._engine_type = engine_type
         self._when_taken = when_taken
-        self._is_single_use = _is_single_use(engine_type, task_type)
+        self._is_single_use = is_single_use(engine_type, task_type)
         default = SINGLE_USE_BATCH if self._is_single_use else MAX_BATCH
         self.max_batch = default if max_batch is None else check_batch(max_batch)
         self._serving = Serving(engine, task_id, check_seconds("load_timeout", load_timeout))
         # A pool asks another engine rather than this one again and again.
         self._max_attempts: int | None = None
+        self._is_in_use = False
         self._lease: Lease | None = None
+        self._in_flight = InFlight()
         self._batcher: Batcher[Sample, Result] | None = None
         self._turn, self._healing = anyio.Lock(), anyio.Lock()
         self._forget()
@@ -99,8 +102,7 @@ class InferenceSession(Predicting):
         """Know nothing of the model yet."""
         self._identity = Identity(self._clock.now())
         self._served = 0
-        self._looked_at = self._clock.now()
-        self._blamed_at = float("-inf")
+        self._proven_at = float("-inf")
         self._healed_at: list[float] = []
         self._sign: str | None = None
 
@@ -114,21 +116,23 @@ class InferenceSession(Predicting):
         return self._engine.clock
 
     async def __aenter__(self) -> Self:
-        if self._lease is not None:
+        if self._is_in_use:
             raise MisuseError("this inference session is open already; call serve() again for another")
-        line = await self._engine.exchange.line()
-        lease = Lease(line.base_url, self.id, self._clock, is_private=line.is_private)
-        self._lease = lease
+        self._is_in_use = True
         try:
-            await lease.take(wait=self._when_taken == "wait")
-            self._forget()
-            await self._serving.begin()
-            self._loaded()
+            await self._begin()
         except BaseException:
             await self._leave()
             raise
-        self._batcher = Batcher(self._each, max_batch=self.max_batch, max_at_once=self.max_at_once)
+        self._batcher = Batcher(self._each, max_batch=samples_in(self.max_batch), max_at_once=self.max_at_once)
         return self
+
+    async def _begin(self) -> None:
+        line = await self._engine.exchange.line()
+        self._lease = Lease(line.base_url, self.id, self._clock, is_private=line.is_private)
+        await self._lease.take(wait=self._when_taken == "wait")
+        self._forget()
+        await self._serving.begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -137,24 +141,31 @@ class InferenceSession(Predicting):
 
     async def _leave(self) -> None:
         lease, batcher = self._lease, self._batcher
-        self._batcher = None
+        self._lease = self._batcher = None
         try:
             await finished(self._release(batcher))
         finally:
-            self._lease = None
+            self._is_in_use = False
             if lease is not None:
                 await lease.give_back()
 
     async def _release(self, batcher: Batcher[Sample, Result] | None) -> None:
         if batcher is not None:
             await batcher.aclose()
+        # Of other tasks; one of them might be about to load the model again.
+        await self._in_flight.aclose()
         await self._serving.release()
 
     async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
         """Send one request and give one result per row; the model is loaded again first where it is not any more.
 
-        A ServerFailed with status 500 is about the rows: the model has answered the probe. Raises LeaseLost.
+        Raises ServerFailed, which `is_about_request` if the model has answered the probe since, and LeaseLost.
         """
+        self._opened()
+        with self._in_flight.one():
+            return await self._in_turn(kind, rows, timeout)
+
+    async def _in_turn(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
         if self._is_single_use is None and kind is not TaskType.CLASSIFICATION:
             self._is_single_use = False
         if self._is_single_use is False:
@@ -176,7 +187,6 @@ class InferenceSession(Predicting):
         return self._sign
 
     async def _counted(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
-        self._opened()
         self._serving.check_lost()
         began = self._clock.now()
         ask = self._ask_fresh if self._is_single_use else self._ask_loaded
@@ -186,7 +196,9 @@ class InferenceSession(Predicting):
 
     async def _ask_fresh(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
         """Ask where one load serves one predict."""
+        tries = 0
         while True:
+            tries += 1
             is_fresh = self._served > 0
             if is_fresh:
                 await self._load_again()
@@ -195,12 +207,16 @@ class InferenceSession(Predicting):
             failed: list[Attempt] = []
             try:
                 return await self._send(kind, rows, timeout, failed)
+            except InvalidData:
+                # The engine looks at the rows before it asks its model (`predict`: check_rows).
+                self._served = 0
+                raise
             except ServerFailed as error:
                 if error.status != 500:
                     raise
                 await self._serving.look(self._identity.unsure)
                 # A try whose answer was lost has spent the load, and the next one got this.
-                if is_fresh and len(failed) == 1:
+                if (is_fresh and len(failed) == 1) or tries >= MAX_FRESH:
                     raise
             self.stats.retries += 1
 
@@ -239,9 +255,11 @@ class InferenceSession(Predicting):
                 return
             if self._is_single_use is False:
                 # While a batch is being halved, its parts need no proof; what stands alone does.
-                is_proven = size > 1 and self._clock.now() - self._blamed_at < RECENT
-                if is_proven or (self._identity.can_probe and await self._is_answering(kind)):
-                    self._blamed_at = self._clock.now()
+                is_proven = size > 1 and self._clock.now() - self._proven_at < RECENT
+                if not is_proven and self._identity.can_probe and await self._is_answering(kind):
+                    self._proven_at, is_proven = self._clock.now(), True
+                if is_proven:
+                    error.is_about_request = True
                     raise error
             await self._serving.look(self._identity.unsure)
             if not self._identity.can_probe:
@@ -257,10 +275,14 @@ class InferenceSession(Predicting):
                 self._identity.can_probe = await self._is_answering(kind)
 
     async def _is_answering(self, kind: TaskType) -> bool:
-        """Ask the probe alone: True if the model is there and answers it as before."""
+        """Tell, after a 500, whether the model is there and answers the probe as before."""
+        self.stats.retries += 1
+        return await self._has_answered(kind)
+
+    async def _has_answered(self, kind: TaskType, timeout: float | None = None) -> bool:
         call = calls.predict(self.id, kind, [PROBES[kind]])
         try:
-            (answer,) = await self._engine.exchange.send(call)
+            (answer,) = await self._engine.exchange.send(call, timeout=timeout, max_attempts=self._max_attempts)
         except ServerFailed as error:
             if error.status != 500:
                 raise
@@ -270,20 +292,18 @@ class InferenceSession(Predicting):
 
     async def _load_again(self) -> None:
         await self._serving.load_again()
-        self._loaded()
-        self.stats.reloads += 1
-
-    def _loaded(self) -> None:
         self._served = 0
-        self._looked_at = self._clock.now()
+        self.stats.reloads += 1
 
     async def _send(
         self, kind: TaskType, rows: Sequence[Row], timeout: float | None, failed: list[Attempt]
     ) -> Sequence[Result]:
         """Send once, with the probe and a look at the status where they are due."""
-        has_probe = self._identity.is_due(kind, len(rows), self._clock.now())
+        is_due = self._identity.is_due(kind, len(rows), self._clock.now())
+        # A request that is full has no room for it. (A larger one is a stream's own batch, which has left a place.)
+        has_probe = is_due and len(rows) != self.max_batch
         call = calls.predict(self.id, kind, [*rows, PROBES[kind]] if has_probe else rows)
-        look = self._due_look()
+        look = self._serving.due_look(self._identity.unsure)
         try:
             answer = await self._engine.exchange.send(
                 call, timeout=timeout, failed=failed, max_attempts=self._max_attempts
@@ -299,16 +319,9 @@ class InferenceSession(Predicting):
         self._serving.check_lost()
         results, probed = (answer[:-1], answer[-1]) if has_probe else (answer, None)
         self._believe(results, probed)
+        if is_due and not has_probe and self._is_single_use is False:
+            await self._has_answered(kind, timeout)
         return results
-
-    def _due_look(self) -> asyncio.Task[None] | None:
-        if self._clock.now() - self._looked_at < LOOK_EVERY:
-            return None
-        self._looked_at = self._clock.now()
-        look = asyncio.get_running_loop().create_task(self._serving.look(self._identity.unsure))
-        # Its end is looked at here: if the request fails nobody will, and asyncio would call that forgotten.
-        look.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return look
 
     def _believe(self, results: Sequence[Result], probed: Result | None) -> None:
         """Raise LeaseLost if these cannot come from the model that answered before."""
@@ -326,11 +339,3 @@ class InferenceSession(Predicting):
     def __repr__(self) -> str:
         state = "closed" if self._batcher is None else "lost" if self._serving.is_lost else "serving"
         return f"<InferenceSession {self.id} {state}, {self.stats.samples} samples>"
-
-
-def _is_single_use(engine_type: EngineType | None, task_type: TaskType | None) -> bool | None:
-    """Tell whether one load serves one predict; None if that has to be found out."""
-    pairs = ((engine_type, SINGLE_USE[0]), (task_type, SINGLE_USE[1]))
-    if any(known is not None and known is not single for known, single in pairs):
-        return False
-    return True if None not in (engine_type, task_type) else None

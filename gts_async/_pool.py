@@ -33,7 +33,7 @@ from gts_async._flow.shield import finished
 from gts_async._inference import InferenceSession
 from gts_async._lease import slot_name
 from gts_async._net.config import check_seconds
-from gts_async._predicting import Predicting, Row, Sample
+from gts_async._predicting import Predicting, Row, Sample, samples_in
 from gts_async._statistics import InferenceStats
 from gts_async.gts.identity import PROBES
 from gts_async.gts.values import Result, TaskType
@@ -134,7 +134,7 @@ class InferencePool(Predicting):
         if len(members) > 1:
             for session in self._sessions:
                 session._max_attempts = ATTEMPTS
-        self._batcher = Batcher(self._each, max_batch=self.max_batch, max_at_once=self.max_at_once)
+        self._batcher = Batcher(self._each, max_batch=samples_in(self.max_batch), max_at_once=self.max_at_once)
         return self
 
     async def _load_all(self) -> dict[InferenceSession, Exception]:

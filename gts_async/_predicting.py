@@ -3,6 +3,7 @@
 Who is asked is for the two that inherit it: one engine (``_inference.py``) or several (``_pool.py``).
 """
 
+import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from gts_async._errors import (
     GtsAsyncError,
     InvalidArgument,
     InvalidData,
+    Problem,
     ServerFailed,
     TimedOut,
     UnexpectedAnswer,
@@ -29,7 +31,10 @@ from gts_async._flow.halving import Blame, Halving
 from gts_async._flow.pulling import Chunks, chunks, gathered
 from gts_async._flow.stream import Stream
 from gts_async._net.config import check_seconds
+from gts_async._statistics import InferenceStats
 from gts_async.gts import samples as rules
+from gts_async.gts.identity import PROBED_FROM
+from gts_async.gts.rows import invalid_data
 from gts_async.gts.values import Result, TaskType
 
 Sample = Mapping[str, Any]
@@ -39,7 +44,10 @@ Row = dict[str, object]
 """What the engine is sent for it."""
 
 MAX_BATCH = 64
-"""Samples in one request, unless told otherwise."""
+"""Rows in one request, unless told otherwise."""
+
+CHECKED_AT_ONCE = 1000
+"""Samples that are checked before the loop gets another turn: some milliseconds."""
 
 MAX_REORDERED = 4096
 """Samples that an ordered stream may have outcomes of while an earlier one is still being worked on."""
@@ -58,6 +66,8 @@ class Predicting(ABC):
 
     id: str
     max_batch: int
+    _own: InferenceStats
+    """What it has counted itself, without those that it asks."""
 
     @property
     @abstractmethod
@@ -88,15 +98,16 @@ class Predicting(ABC):
         """Give one result per sample, in their order; many samples go in several requests.
 
         Raises InvalidData listing every sample that could not be asked, before anything is sent; `timeout` (seconds)
-        bounds each request.
+        bounds each request. Other tasks get their turns meanwhile: a sample must not change until it is answered, the
+        list that holds it may.
         """
         self._opened()
         asked = await gathered(samples)
         if not asked:
             return []
         kind = self._kind(asked[0])
-        rows = rules.prepare_all(kind, asked)
-        parts = [rows[start : start + self.max_batch] for start in range(0, len(rows), self.max_batch)]
+        rows, size = await _checked(kind, asked), samples_in(self.max_batch)
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
 
         async def work(part: list[Row]) -> list[Outcome[Row, Result]]:
             return [Outcome(row, value) for row, value in zip(part, await self._ask(kind, part, timeout), strict=True)]
@@ -134,10 +145,11 @@ class Predicting(ABC):
     ) -> Stream[Sample, Result]:
         """Give ``async with … as outcomes: async for outcome in outcomes`` over any number of samples.
 
-        Samples are pulled as they are needed, one batch ahead, and travel in batches of `max_batch`, fewer when they
-        come slowly. What may block (files, generators) is read by a thread of its own, so it must not belong to the
-        loop's thread. An error of it comes after the outcomes of the samples before it. An iterator that you give is
-        not closed; when the block is left, samples that it has given may have no outcome yet.
+        Samples are pulled as they are needed, one batch ahead, and travel in batches of `max_batch`, which counts one
+        of our own in the larger ones, and fewer when they come slowly. What may block (files, generators) is read by a
+        thread of its own, so it must not belong to the loop's thread. An error of it comes after the outcomes of the
+        samples before it. An iterator that you give is not closed; when the block is left, samples that it has given
+        may have no outcome yet.
 
         A sample that cannot be asked, or that the engine refuses, fails alone: its outcome holds the error. A server
         that fails whatever it is asked, or that is gone, ends the stream with that error.
@@ -150,7 +162,7 @@ class Predicting(ABC):
         self._opened()
         size = self.max_batch if max_batch is None else check_batch(max_batch)
         kept = Checkpoint(checkpoint, self.id, self._fingerprint) if checkpoint is not None else None
-        batches = _Batches(chunks(samples, size))
+        batches = _Batches(chunks(samples, samples_in(size)))
 
         async def closing() -> None:
             try:
@@ -210,6 +222,27 @@ def check_batch(max_batch: object) -> int:
     return max_batch
 
 
+def samples_in(max_batch: int) -> int:
+    """Give how many samples fill a request of `max_batch` rows: the larger ones hold one of our own, too."""
+    return max_batch - 1 if max_batch >= PROBED_FROM else max_batch
+
+
+async def _checked(kind: TaskType, samples: Sequence[Sample]) -> list[Row]:
+    """Give the rows of all samples while the loop goes on; raises InvalidData whose `.problems` name every bad one."""
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for start in range(0, len(samples), CHECKED_AT_ONCE):
+        if start:
+            await asyncio.sleep(0)
+        try:
+            rows += rules.prepare_all(kind, samples[start : start + CHECKED_AT_ONCE])
+        except InvalidData as error:
+            problems += [attrs.evolve(problem, line=start + problem.line) for problem in error.problems]
+    if problems:
+        raise invalid_data("predict", problems)
+    return rows
+
+
 class _Asking:
     """Asks for outcomes, and remembers for each task type what was learned about who is to blame."""
 
@@ -220,9 +253,12 @@ class _Asking:
     async def outcomes(self, kind: TaskType, rows: Sequence[Row]) -> list[Outcome[Row, Result]]:
         """Give the outcome of each row; raises what is not about one of them."""
         if (halving := self._halvings.get(kind)) is None:
-            halving = Halving(partial(self._predicting._ask, kind), _blamed, _named)
+            halving = Halving(partial(self._predicting._ask, kind), _blamed, _named, self._count)
             self._halvings[kind] = halving
         return await halving.outcomes(rows)
+
+    def _count(self) -> None:
+        self._predicting._own.retries += 1
 
 
 class _Run:
@@ -273,11 +309,14 @@ def _by_kind(rows: Mapping[int, tuple[TaskType, Row]]) -> dict[TaskType, list[in
 def _blamed(error: Exception) -> Blame:
     """Tell whom the engine's refusal of a request is about.
 
-    It answers 500 to samples that its pipelines stumble over, but also when its model or memory is gone; any other 5xx
-    is somebody's in between. An answer that it cannot give may be about one sample.
+    It answers 500 to samples that its pipelines stumble over, but also when its model or memory is gone: who has asked
+    it something else since knows better. Any other 5xx is somebody's in between. An answer that it cannot give may be
+    about one sample.
     """
     if isinstance(error, InvalidData):
         return Blame.ITEM
+    if isinstance(error, ServerFailed) and error.is_about_request:
+        return Blame.ITEMS
     if isinstance(error, UnexpectedAnswer) or (isinstance(error, ServerFailed) and error.status == 500):
         return Blame.DOUBTFUL
     return Blame.SERVER
@@ -288,7 +327,9 @@ def _named(error: Exception, rows: Sequence[Row]) -> list[int]:
     said = error.message if isinstance(error, InvalidData) else ""
     if not said.startswith("样本【"):
         return []
-    found = [place for place, row in enumerate(rows) if said.startswith(plain(f"样本【{row}】格式错误")[:MAX_TEXT])]
+    # What `plain` changes leaves a mark; without one the rows need not go through it, which takes a while.
+    shown = plain if "<redacted>" in said or "\\x" in said else str
+    found = [place for place, row in enumerate(rows) if said.startswith(shown(f"样本【{row}】格式错误")[:MAX_TEXT])]
     # What is shown of two long ones may be the same.
     return found if all(rows[place] == rows[found[0]] for place in found) else []
 

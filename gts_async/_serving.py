@@ -3,13 +3,20 @@
 Who may have the slot is decided in ``_lease.py``; what the model is asked, in ``_inference.py``.
 """
 
+import asyncio
 import logging
 from typing import NoReturn
 
 from gts_async._engine import Engine
 from gts_async._errors import GtsAsyncError, LeaseLost, NotFound, NotSent, ServerFailed, WrongState
 from gts_async.gts import calls
-from gts_async.gts.values import TaskStatus
+from gts_async.gts.values import EngineType, TaskStatus, TaskType
+
+SINGLE_USE = (EngineType.BAGUALU, TaskType.CLASSIFICATION)
+"""The pipeline whose engine removes the folder that it predicts from after one predict (lightning 1.7.6)."""
+
+LOOK_EVERY = 1.0
+"""Seconds after which a request is accompanied by a look whether the task is still being served."""
 
 RELEASE_TIME = 15.0
 """Seconds that releasing the model may take."""
@@ -24,6 +31,14 @@ RELEASE_PAUSE = 0.5
 log = logging.getLogger("gts_async")
 
 
+def is_single_use(engine_type: EngineType | None, task_type: TaskType | None) -> bool | None:
+    """Tell whether one load serves one predict; None if that has to be found out."""
+    pairs = ((engine_type, SINGLE_USE[0]), (task_type, SINGLE_USE[1]))
+    if any(known is not None and known is not single for known, single in pairs):
+        return False
+    return True if None not in (engine_type, task_type) else None
+
+
 class Serving:
     """The model of one task, from its loading to its release; `loads` counts how often it was loaded."""
 
@@ -36,6 +51,7 @@ class Serving:
         self._is_loaded = False
         self._is_loading = False
         self._was_served = False
+        self._looked_at = float("-inf")
 
     async def begin(self) -> None:
         """Load the model; raises WrongState for a task in training, NotFound, ServerFailed and TransportError.
@@ -65,6 +81,7 @@ class Serving:
         self._is_loading = False
         self._is_loaded = self._was_served = True
         self.loads += 1
+        self._looked_at = self._engine.clock.now()
 
     async def load_again(self) -> None:
         """Load the model that was loaded before; raises WrongState if it is not there any more."""
@@ -91,6 +108,16 @@ class Serving:
         self._lost = self._lost or f"{self._id}: somebody else has taken the engine's model slot: {why}"
         raise LeaseLost(self._lost)
 
+    def due_look(self, unsure: str) -> asyncio.Task[None] | None:
+        """Begin to `look` if the last time was `LOOK_EVERY` seconds ago."""
+        if self._engine.clock.now() - self._looked_at < LOOK_EVERY:
+            return None
+        self._looked_at = self._engine.clock.now()
+        look = asyncio.get_running_loop().create_task(self.look(unsure))
+        # Its end is looked at here: if the request fails nobody will, and asyncio would call that forgotten.
+        look.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return look
+
     async def look(self, unsure: str) -> None:
         """Raise LeaseLost if the engine does not say that it serves this task; `unsure` goes into its text."""
         try:
@@ -105,15 +132,14 @@ class Serving:
         """End the inference, within a bounded time; never raises, for nobody could do anything about it."""
         is_loaded, is_loading = self._is_loaded, self._is_loading
         self._is_loaded = self._is_loading = False
+        if not (is_loaded or is_loading):
+            return
         if self._lost:
             log.warning("%r: not released: somebody else has the slot", self)
             return
         try:
             async with self._engine.clock.timeout(RELEASE_TIME):
-                if is_loading:
-                    await self._end_cut()
-                    return
-                if not is_loaded or await self._end():
+                if await (self._end_cut() if is_loading else self._end()):
                     return
             async with self._engine.clock.timeout(REPAIR_TIME):
                 await self._repair()
@@ -129,40 +155,30 @@ class Serving:
 
     async def _end(self) -> bool:
         """Release a loaded model; False if there was none and the status says for ever that there is."""
-        if await self._is_training():
+        if await self._is_training() or await self._has_sent_end():
             return True
-        try:
-            await self._send_end()
-        except ServerFailed as error:
-            if error.status != 500:
-                raise
-            log.warning("%r: the engine had nothing to release: %s", self, error)
-            return await self._status() is not TaskStatus.SERVING
-        return True
+        log.warning("%r: the engine had nothing to release", self)
+        return await self._status() is not TaskStatus.SERVING
 
-    async def _end_cut(self) -> None:
-        """Release a model whose loading was cut, as soon as it is there.
+    async def _end_cut(self) -> bool:
+        """Release a model whose loading was cut, as soon as it is there; False as `_end` does.
 
         A task that was served before shows that all the time: its model is released whenever there is one.
         """
         give_up = self._engine.clock.now() + CUT_TIME
         has_ended = False
         while not await self._is_training():
-            if await self._status() is TaskStatus.SERVING:
-                try:
-                    await self._send_end()
-                    has_ended = True
-                except ServerFailed as error:
-                    # 500: nothing is loaded, which may only mean: not yet.
-                    if error.status != 500:
-                        raise
-                if has_ended and not self._was_served:
-                    return
+            is_shown = await self._status() is TaskStatus.SERVING
+            if is_shown and await self._has_sent_end():
+                has_ended = True
+            if has_ended and not self._was_served:
+                return True
             if self._engine.clock.now() >= give_up:
                 if not has_ended:
                     log.warning("%r: a load that was cut has not come up; if it does, the engine keeps the model", self)
-                return
+                return has_ended or not is_shown
             await self._engine.clock.sleep(RELEASE_PAUSE)
+        return True
 
     async def _repair(self) -> None:
         """Load and release, which is the only way to another status (`end_inference`)."""
@@ -179,6 +195,16 @@ class Serving:
             # Ending would write "Train Success" over a training that goes on (`end_inference`).
             log.warning("%r: not released: the task is being trained again", self)
         return is_training
+
+    async def _has_sent_end(self) -> bool:
+        """Release the model; False if the engine says that none is loaded (500)."""
+        try:
+            await self._send_end()
+        except ServerFailed as error:
+            if error.status != 500:
+                raise
+            return False
+        return True
 
     async def _send_end(self) -> None:
         await self._engine.exchange.send(calls.end_inference(self._id), timeout=RELEASE_TIME)

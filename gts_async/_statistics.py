@@ -22,8 +22,9 @@ _BUCKETS = math.ceil(math.log(LONGEST, STEP) - _FIRST) + 1
 class InferenceStats:
     """Counts of what was asked, and the spread of the seconds that answered requests took.
 
-    `samples` and `batches` count what was answered, `retries` requests that were sent again after one that was not,
-    `reloads` models loaded again, `hedges` requests that were sent to a second engine because the first was late.
+    `samples` and `batches` count what was answered; `retries` the further requests that one costs which was not: the
+    same again, its parts, in search of a bad sample, or a short one that shows whether the engine answers at all;
+    `reloads` models loaded again; `hedges` requests that were sent to a second engine because the first was late.
     """
 
     samples: int = 0

@@ -185,7 +185,8 @@ class Task:
     ) -> InferenceSession:
         """Give ``async with task.serve() as inference``: the engine's one model slot, with this task's model in it.
 
-        `max_batch` samples travel in one request: 64 if it is None, 512 where one load serves one request only.
+        At most `max_batch` rows travel in one request, one of them our own, which shows whose model answers: 64 if it
+        is None, 512 where one load serves one request only. Ctrl-C releases the model, too; a second one stops that.
         """
         return InferenceSession(
             self._engine,

@@ -7,7 +7,9 @@ import ast
 import builtins
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import attrs
 import pytest
@@ -77,18 +79,24 @@ def test_what_a_link_names_is_there(link: Link) -> None:
     assert link.function is None or link.function in functions_of(link.path)
 
 
-def asserts(node: ast.AST) -> bool:
+Functions = Mapping[str, ast.FunctionDef | ast.AsyncFunctionDef]
+
+
+def asserts(node: ast.AST, beside: Functions = MappingProxyType({})) -> bool:
+    """Tell whether it asserts something, itself or by a function that stands beside it in the file."""
     if isinstance(node, ast.Call):
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        return ASSERTING.fullmatch(name) is not None
+        called = beside.get(name) if isinstance(node.func, ast.Name) else None
+        return ASSERTING.fullmatch(name) is not None or (called is not None and any(map(asserts, ast.walk(called))))
     return isinstance(node, ast.Assert)
 
 
 @pytest.mark.parametrize("link", TESTS, ids=str)
 def test_a_test_that_is_named_asserts_something_and_is_never_left_out(link: Link) -> None:
     assert link.function is not None
-    function = functions_of(link.path)[link.function]
-    assert any(map(asserts, ast.walk(function)))
+    beside = functions_of(link.path)
+    function = beside[link.function]
+    assert any(asserts(node, beside) for node in ast.walk(function))
     assert LEFT_OUT.search(ast.unparse(function)) is None
     marks = re.findall(r"^pytestmark = .*", link.path.read_text("utf-8"), re.MULTILINE)
     assert not any(map(LEFT_OUT.search, marks))
@@ -108,6 +116,13 @@ def test_a_test_that_is_named_asserts_something_and_is_never_left_out(link: Link
 def test_what_asserts_nothing_is_noticed(code: str, is_asserting: bool) -> None:
     tree = ast.parse(f"async def f():\n    {code}")
     assert any(map(asserts, ast.walk(tree))) is is_asserting
+
+
+@pytest.mark.parametrize("does", ["assert x", "return x"])
+def test_a_function_of_the_file_asserts_for_its_callers_if_it_does(does: str) -> None:
+    check, caller = ast.parse(f"def check(x):\n    {does}\ndef f():\n    check(4)").body
+    assert isinstance(check, ast.FunctionDef)
+    assert any(asserts(node, {"check": check}) for node in ast.walk(caller)) is does.startswith("assert")
 
 
 # The tables

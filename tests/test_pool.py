@@ -126,7 +126,8 @@ async def test_requests_go_to_the_least_loaded_engine(farm):
         counts = farm.asked()
         alone = await pool.sessions[0].predict(SAMPLES)
     assert results == alone
-    assert sum(counts) == 60
+    # And each engine is asked once for what its model is known by: full requests have no room for that.
+    assert sum(counts) == 60 + 3
     assert min(counts) >= 5
 
 

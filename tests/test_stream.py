@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from gts_async import (
+    InferencePool,
     InvalidArgument,
     InvalidData,
     LeaseLost,
@@ -200,12 +201,37 @@ async def test_a_sample_that_the_engine_fails_for_fails_alone(task, stumbling):
     async with (await task()).serve() as inference:
         await inference.predict_one({"content": "first"})
         stumbling.fail_for("37")
-        found = await collected(inference.stream(samples(64)))
+        before = len(stumbling.asked)
+        found = await collected(inference.stream(samples(63)))
     assert [outcome.item["content"] for outcome in found if not outcome.is_ok] == ["37"]
     assert isinstance(found[37].error, ServerFailed)
+    assert found[37].error.is_about_request
     assert "about this one" in found[37].error.__notes__[-1]
-    assert [outcome.item for outcome in found] == samples(64)
-    assert len(stumbling.asked) <= 24
+    assert [outcome.item for outcome in found] == samples(63)
+    # The halves of 63, those left over, and twice the sample that shows that the model is there.
+    further = len(stumbling.asked) - before - 1
+    assert further <= 6 + 2 + 2
+    assert inference.stats.retries == further
+    assert ["first"] not in stumbling.asked[before:]
+
+
+@pytest.mark.parametrize("count", [2, 5])
+async def test_several_bad_samples_cost_so_many_times_as_much(task, stumbling, count):
+    bad = [str(7 * n) for n in range(count)]
+    async with (await task()).serve() as inference:
+        stumbling.fail_for(*bad)
+        found = await collected(inference.stream(samples(63)))
+    assert [outcome.item["content"] for outcome in found if not outcome.is_ok] == bad
+    assert inference.stats.retries == len(stumbling.asked) - 1 <= count * (2 * 6 + 2)
+
+
+async def test_what_a_bad_sample_costs_a_pool_is_counted_too(task, stumbling):
+    async with InferencePool([(await task()).serve()]) as pool:
+        stumbling.fail_for("37")
+        found = await collected(pool.stream(samples(63)))
+        assert [outcome.item["content"] for outcome in found if not outcome.is_ok] == ["37"]
+        assert pool.stats.retries == len(stumbling.asked) - 1 <= 6 + 2 + 2
+    assert pool.stats.retries == len(stumbling.asked) - 1
 
 
 async def test_a_sample_whose_answer_cannot_be_read_fails_alone(task, stumbling):
@@ -216,17 +242,23 @@ async def test_a_sample_whose_answer_cannot_be_read_fails_alone(task, stumbling)
     assert not found[5].is_ok
 
 
-async def test_samples_that_the_engine_names_are_taken_out_without_halving(task, stumbling):
+@pytest.mark.parametrize("engine_type", ["qiankunding", "bagualu"])
+async def test_samples_that_the_engine_names_are_taken_out_without_halving(task, stumbling, engine_type):
     def refuse(contents):
         bad = [content for content in contents if content in ("7", "20")]
         said = f"样本【{ {'content': bad[0]} }】格式错误：缺少`label`字段" if bad else ""
         return Answer.json(200, {"ret_code": -101, "message": said}) if bad else None
 
-    async with (await task()).serve() as inference:
+    async with (await task(engine_type)).serve() as inference:
         stumbling.meet = refuse
-        found = await collected(inference.stream(samples(64)))
-    assert [n for n, outcome in enumerate(found) if isinstance(outcome.error, InvalidData)] == [7, 20]
-    assert len(stumbling.asked) == 3
+        found = await collected(inference.stream(samples(63)))
+        assert [n for n, outcome in enumerate(found) if isinstance(outcome.error, InvalidData)] == [7, 20]
+        assert len(stumbling.asked) == 3
+        assert inference.stats.retries == 2
+        # Where one load serves one predict: of those that were refused, none has spent it.
+        assert inference.stats.reloads == 0
+        assert await inference.predict(samples(3))
+        assert inference.stats.reloads == (engine_type == "bagualu")
 
 
 @pytest.mark.parametrize("is_warm", [True, False])
@@ -298,6 +330,33 @@ async def test_a_caller_that_gives_up_harms_nobody_and_is_told_so(task, gts_faul
             await inference.predict_one({"content": "y"}, timeout=-1)
 
 
+async def test_many_samples_are_checked_while_the_loop_goes_on(task, stumbling):
+    given = samples(20_000)
+    turns, turns_before_asked = 0, []
+    stumbling.meet = lambda contents: turns_before_asked.append(turns)
+
+    async def count():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+            given.clear()
+
+    async with (await task()).serve() as inference:
+        counting = asyncio.create_task(count())
+        found = await inference.predict(given)
+        assert turns_before_asked[0] >= 19
+        bad = [*samples(1500), {}, *samples(5000), {"content": 5}]
+        asked = len(stumbling.asked)
+        with pytest.raises(InvalidData) as caught:
+            await inference.predict(bad)
+        counting.cancel()
+    assert len(found) == 20_000
+    assert given == []
+    assert [problem.line for problem in caught.value.problems] == [1501, 6502]
+    assert len(stumbling.asked) == asked
+
+
 async def test_many_samples_from_a_generator_are_predicted_off_the_loop(task):
     readers = set()
 
@@ -328,6 +387,9 @@ LONG = "x" * 3000
         ([LONG + "1", LONG + "2"], LONG + "1", []),
         (["it's", 'say "x"', "行\n"], "行\n", [2]),
         (["http://h/?a=1", "http://h/?a=2"], "http://h/?a=1", []),
+        (["http://h/?a=1", "http://g/?a=2"], "http://g/?a=2", [1]),
+        (["http://h/?a=1", "b"], "b", [1]),
+        (["a\x00", "a", "\ue000"], "a\x00", [0]),
     ],
 )
 def test_the_named_row_is_found_or_nobody_is_blamed(contents, bad, named):

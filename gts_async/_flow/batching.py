@@ -130,9 +130,13 @@ class Batcher(Generic[Item, Value]):
         _settle(self._answers, [_closed()] * len(self._answers))
         self._items.clear()
         self._answers.clear()
-        for task in self._flying:
+        flying = dict(self._flying)
+        for task in flying:
             task.cancel()
-        await asyncio.gather(*self._flying, return_exceptions=True)
+        await asyncio.gather(*flying, return_exceptions=True)
+        # A task that is cancelled before its first turn has told nobody.
+        for answers in flying.values():
+            _settle(answers, [_closed()] * len(answers))
 
 
 def _settle(answers: Iterable[asyncio.Future[Value]], values: Sequence[Value | Exception]) -> None:

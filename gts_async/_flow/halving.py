@@ -31,6 +31,8 @@ class Blame(Enum):
     """No item: it ends everything."""
     DOUBTFUL = "doubtful"
     """An item, or whoever was asked; how others fare tells."""
+    ITEMS = "items"
+    """An item, or so many at once: whoever was asked has been seen to answer since."""
     ITEM = "item"
     """Surely an item: the server has looked at it."""
 
@@ -39,11 +41,12 @@ class Halving(Generic[Item, Value]):
     """Gives each of many items its outcome, one request for all if none is bad.
 
     `ask` gives one value per item. An error that may be an item's is followed up: items that `named` finds in it are
-    taken out, others are found by halving, in at most 2·log2(n) + 2 further requests for one of n. Before anything is
-    halved for a doubtful error, and before an item is blamed for it, the server must have answered for another: one
-    that it has answered before or, as long as there is none, one of up to `MAX_STRANGERS` asked alone. If it does not,
-    the error is raised: it is the server's. It is raised, too, when more is refused than answered, so that the search
-    costs more than `FREE_EXTRA` + `EXTRA_PER_ANSWER` for each item that was answered.
+    taken out, others are found by halving, in at most log2(n) + 2 further requests for one of n, and twice as many for
+    each of several. Before anything is halved for a doubtful error, and before an item is blamed for it, the server
+    must have answered for another, which costs up to two more: one that it has answered before or, as long as there is
+    none, one of up to `MAX_STRANGERS` asked alone. If it does not, the error is raised: it is the server's. It is
+    raised, too, when more is refused than answered, so that the search costs more than `FREE_EXTRA` +
+    `EXTRA_PER_ANSWER` for each item that was answered. `on_extra` is told of each request that the search costs.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class Halving(Generic[Item, Value]):
         ask: Callable[[Sequence[Item]], Awaitable[Sequence[Value]]],
         blamed: Callable[[Exception], Blame],
         named: Callable[[Exception, Sequence[Item]], Sequence[int]] = lambda error, items: (),
+        on_extra: Callable[[], None] = lambda: None,
     ) -> None:
         self.ask = ask
         self.blamed = blamed
         self.named = named
+        self.on_extra = on_extra
         self.extra = 0
         self._answered = 0
         self._strangers: list[Item] = []
@@ -83,12 +88,13 @@ class Halving(Generic[Item, Value]):
         if self.extra > FREE_EXTRA + EXTRA_PER_ANSWER * self._answered:
             error.add_note(f"{self.extra} requests were made to find out which items are bad: too many are")
             raise error
+        self.on_extra()
 
     def only_together(self, size: int) -> None:
         """Note that so many items failed together, and none of them alone."""
         self._too_many += 1
         if self._too_many >= TIMES_TOO_MANY:
-            self._most, self._too_many = max(1, size // 2), 0
+            self._most, self._too_many = -(-size // 2), 0
 
     async def check_server(self, items: Sequence[Item], error: Exception) -> None:
         """Raise `error`, which `items` got together, if the server does not answer well for any other either."""
@@ -138,13 +144,19 @@ class _Search(Generic[Item, Value]):
         self._halving = halving
         self._all: list[_Tried[Item, Value]] = [_Tried(item) for item in items]
         self._is_checked = False
+        # On the way to the first bad item, what may well be good: usually it is, and then one request is enough for it.
+        self._rest: list[_Tried[Item, Value]] = []
+        self._has_first = False
 
     async def outcomes(self) -> list[Outcome[Item, Value]]:
         error = await self._ask(self._all)
         if error is not None:
             await self._take_apart(self._all, error)
+            self._has_first = True
+            if self._rest and (again := await self._ask_again(self._rest, error)) is not None:
+                await self._take_apart(self._rest, again)
             is_nobody_bad = all(tried.outcome is not None and tried.outcome.is_ok for tried in self._all)
-            if is_nobody_bad and self._halving.blamed(error) is Blame.DOUBTFUL:
+            if is_nobody_bad and self._halving.blamed(error) is not Blame.ITEM:
                 self._halving.only_together(len(self._all))
         return [tried.outcome for tried in self._all if tried.outcome is not None]
 
@@ -195,15 +207,21 @@ class _Search(Generic[Item, Value]):
             await self._halve(second, error)
             return
         if refused is not None:
+            if not self._has_first:
+                self._rest += second
+                await self._take_apart(first, refused)
+                return
             await self._take_apart(first, refused)
         refused = await self._ask_again(second, error)
         if refused is not None:
             await self._take_apart(second, refused)
 
     async def _blame_alone(self, tried: _Tried[Item, Value], error: Exception) -> None:
-        if self._halving.blamed(error) is Blame.DOUBTFUL:
+        blamed = self._halving.blamed(error)
+        if blamed is Blame.DOUBTFUL:
             # Has it gone since it answered last? Then others would be blamed for it, too.
             await self._halving.check_server([tried.item], error)
+        if blamed is not Blame.ITEM:
             error.add_note("other items are answered: it is about this one")
         self._blame(tried, error)
 

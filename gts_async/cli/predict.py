@@ -1,6 +1,7 @@
 """``gts-async predict``: serves a task's model and asks it, one line of JSON for every sample."""
 
 import time
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ async def predict(
     text: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
     task_type: Types = None,
     engine_type: Engines = None,
-    max_batch: int = 64,
+    max_batch: int | None = None,
     checkpoint: str | None = None,
     load_timeout: float = 600.0,
     options: Given,
@@ -40,7 +41,7 @@ async def predict(
         text: a text to classify (or to summarize); may be repeated
         task_type: what the task has learned; goes with the engine's type
         engine_type: which of the engine's two training stacks it uses
-        max_batch: most samples in one request
+        max_batch: most samples in one request; 64 if not given, 512 where one load serves one request
         checkpoint: a file to keep results in; a run that was killed goes on where it was
         load_timeout: seconds that loading the model may take
         options: the global ones
@@ -60,7 +61,7 @@ async def _shown(stream: Stream[Any, Any], rows: "RowFile | _Texts", options: Op
     with options.show.live("predicting") as update:
         async with stream as outcomes:
             async for outcome in outcomes:
-                options.show.data({"row": rows.numbers[count], **_record(outcome)})
+                options.show.data({"row": rows.numbers.popleft(), **_record(outcome)})
                 count += 1
                 failed += not outcome.is_ok
                 update(f"{count} predicted")
@@ -80,7 +81,7 @@ class _Texts(AsyncIterable[dict[str, str]]):
     """Samples made of texts of the command line; the same face as `RowFile`."""
 
     def __init__(self, texts: list[str], field: str) -> None:
-        self.numbers = list(range(1, len(texts) + 1))
+        self.numbers = deque(range(1, len(texts) + 1))
         self._samples = [{field: text} for text in texts]
 
     async def __aiter__(self) -> AsyncIterator[dict[str, str]]:

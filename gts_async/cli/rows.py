@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ MAX_LINE = 8 << 20
 
 
 class RowFile:
-    """An async iterator over the rows of a JSON lines file; ``-`` is stdin. `numbers` are the lines that they were on.
+    """An async iterator over the rows of a JSON lines file; ``-`` is stdin.
 
-    A line that is no JSON object comes as the text that it is, to be refused alone. Empty lines are passed over. Raises
-    FileMissing and InvalidArgument at once.
+    `numbers` are the lines that they were on, to be taken from the left as the rows are done with. A line that is no
+    JSON object comes as the text that it is, to be refused alone. Empty lines are passed over. Raises FileMissing and
+    InvalidArgument at once.
     """
 
     def __init__(self, source: str) -> None:
-        self.numbers: list[int] = []
+        self.numbers: deque[int] = deque()
         self._lines = _lines(_opened(source))
         self._line = 0
 

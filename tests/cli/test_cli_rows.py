@@ -11,7 +11,7 @@ async def test_rows_come_with_their_line_numbers_and_broken_ones_as_text(tmp_pat
     path.write_bytes('{"content": "一"}\n\n  \nnot json\n[1]\r\n{"content": "二"}'.encode())
     rows = RowFile(str(path))
     assert [row async for row in rows] == [{"content": "一"}, "not json", "[1]", {"content": "二"}]
-    assert rows.numbers == [1, 4, 5, 6]
+    assert list(rows.numbers) == [1, 4, 5, 6]
 
 
 async def test_a_row_longer_than_what_is_read_at_once_is_whole(tmp_path: Path) -> None:

@@ -5,19 +5,37 @@ On a fake clock, with pure engines.
 
 import asyncio
 import json
+import math
+import os
+import signal
 import subprocess
 import sys
 
 import httpx
 import pytest
 
-from gts_async import AsyncSession, Busy, LeaseLost, NotSent, ServerFailed, TaskStatus, TimedOut, WrongState
+from gts_async import (
+    AsyncSession,
+    Busy,
+    InferencePool,
+    InvalidData,
+    LeaseLost,
+    MisuseError,
+    NotSent,
+    ServerFailed,
+    TaskStatus,
+    TimedOut,
+    WrongState,
+)
 from gts_async._inference import InferenceSession
 from gts_async.emulator.engine import Engine
 from gts_async.emulator.scripted import MemoryFiles, Script, ScriptedTrainer
 from gts_async.gts.identity import PROBES
 from gts_async.gts.values import Prediction
+from gts_async.local.asgi import EmulatorApp, Worker
+from gts_async.local.serving import serve
 from gts_async.testing import EmulatorTransport, faults
+from gts_async.wire import Request
 
 ROWS = [{"id": i, "content": f"text {i}", "label": "ab"[i % 2]} for i in range(40)]
 PAIRS = [{"id": i, "sentence1": "x", "sentence2": "y", "label": "01"[i % 2]} for i in range(40)]
@@ -52,12 +70,16 @@ class Held(EmulatorTransport):
         return answer
 
 
+def files_of(task_type):
+    label_data = "l.json" if task_type == "classification" else "d.json"
+    return {"train_data": "d.json", "val_data": "d.json", "test_data": "d.json", "label_data": label_data}
+
+
 class World:
     """An engine, a session with it, and a stranger who knows of no lease."""
 
-    def __init__(self, clock, folder):
+    def __init__(self, clock):
         self.clock = clock
-        self.folder = folder
         self.trainer = ScriptedTrainer(MemoryFiles())
         self.engine = Engine(self.trainer.files, self.trainer)
         self.transport = Held({"http://engine.test": self.engine}, lambda: clock.wall().timestamp())
@@ -65,19 +87,21 @@ class World:
             engine="http://engine.test", transport=self.transport, clock=clock, chance=lambda: 0.5
         )
 
-    async def trained(self, name="mine", engine_type="qiankunding", task_type="classification", labels="ab"):
-        """Give a trained task."""
+    def trained(self, name="mine", engine_type="qiankunding", task_type="classification", labels="ab"):
+        """Give a trained task; how it came to be is not what these tests are about, so it takes no time and no turn."""
         rows = PAIRS if task_type == "similarity" else [{**row, "label": labels[row["id"] % 2]} for row in ROWS]
-        (self.folder / "d.json").write_text("\n".join(json.dumps(row) for row in rows))
-        (self.folder / "l.json").write_text(json.dumps({"labels": list(labels)}))
-        task = await self.session.create_task(name, task_type=task_type, engine_type=engine_type)
-        await task.upload(self.folder / "d.json", self.folder / "l.json")
-        await (await self.train(task))
-        return task
+        files = {"d.json": "\n".join(map(json.dumps, rows)), "l.json": json.dumps({"labels": list(labels)})}
+        self.trainer.plan(Script(startup=0.0, training=1e-9))
+        self._tell("create_task/", json={"task_name": name, "task_type": task_type, "engine_type": engine_type})
+        sent = [("files", (file, content.encode())) for file, content in files.items()]
+        self._tell("upfiles/", data={"task_id": name}, files=sent)
+        self._tell("train", json={"task_id": name, **files_of(task_type)})
+        return self.session.task(name, task_type=task_type, engine_type=engine_type)
 
-    async def train(self, task):
-        label_data = "l.json" if task.task_type == "classification" else "d.json"
-        return await task.train(train_data="d.json", val_data="d.json", test_data="d.json", label_data=label_data)
+    def _tell(self, path, **content):
+        made = httpx.Request("POST", f"http://engine.test/api/{path}", **content)
+        request = Request("POST", f"/api/{path}", (), tuple(made.headers.items()), made.read())
+        assert json.loads(self.engine.answer(request, self.clock.wall().timestamp()).body)["ret_code"] == 200
 
     async def stranger(self, path, task_id, **more):
         """Do to the engine what somebody else's client does."""
@@ -100,13 +124,13 @@ class World:
 
 
 @pytest.fixture
-async def world(gts_clock, tmp_path):
+async def world(gts_clock):
     """Give a world, and check on the way out that the slot is free for the next one and nothing runs on."""
-    world = World(gts_clock, tmp_path)
+    world = World(gts_clock)
     yield world
     world.transport.path = None
     world.transport.faults.clear()
-    task = await world.trained("afterwards")
+    task = world.trained("afterwards")
     async with task.serve(when_taken="raise") as inference:
         assert len(await inference.predict([ONE])) == 1
     await world.session.aclose()
@@ -122,7 +146,7 @@ async def ended(world):
 
 async def replaced(world):
     """By a model of the same kind, with the same labels."""
-    await world.trained("theirs")
+    world.trained("theirs")
     await world.stranger("start_inference", "theirs")
 
 
@@ -133,25 +157,25 @@ async def ended_and_replaced(world):
 
 async def relabelled(world):
     """By a model with other labels, as many."""
-    await world.trained("theirs", labels="yz")
+    world.trained("theirs", labels="yz")
     await world.stranger("start_inference", "theirs")
 
 
 async def grown(world):
     """By a model with more labels."""
-    await world.trained("theirs", labels="abc")
+    world.trained("theirs", labels="abc")
     await world.stranger("start_inference", "theirs")
 
 
 async def deleted(world):
-    await world.trained("theirs")
+    world.trained("theirs")
     await world.stranger("start_inference", "theirs")
     await world.stranger("delete_task/", "mine")
 
 
 async def retrained(world):
     world.trainer.plan(Script(training=1000.0))
-    run = await world.train(world.session.task("mine", task_type="classification", engine_type="qiankunding"))
+    run = await world.session.task("mine").train(**files_of("classification"))
     async for change in run.watch():
         if change.status is TaskStatus.TRAINING:
             break
@@ -162,7 +186,7 @@ THEFTS = [ended, replaced, ended_and_replaced, relabelled, grown, retrained]
 
 @pytest.mark.parametrize("theft", THEFTS)
 async def test_what_a_large_request_gets_is_our_models_or_nothing(world, theft):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         right = dict(zip((s["content"] for s in MANY), await inference.predict(MANY), strict=True))
         got = []
@@ -182,9 +206,9 @@ async def test_what_a_large_request_gets_is_our_models_or_nothing(world, theft):
 @pytest.mark.parametrize("labels", ["", "ab", "yz", "abc"], ids=["ended", "replaced", "relabelled", "grown"])
 @pytest.mark.parametrize("moment", ["between requests", "right after a load"])
 async def test_where_each_request_loads_first_a_theft_must_be_quick_and_is_found_out(world, labels, moment):
-    task = await world.trained(engine_type="bagualu")
+    task = world.trained(engine_type="bagualu")
     if labels:
-        await world.trained("theirs", engine_type="bagualu", labels=labels)
+        world.trained("theirs", engine_type="bagualu", labels=labels)
 
     async def steal():
         await (world.stranger("start_inference", "theirs") if labels else ended(world))
@@ -202,7 +226,7 @@ async def test_where_each_request_loads_first_a_theft_must_be_quick_and_is_found
 
 @pytest.mark.parametrize("theft", THEFTS)
 async def test_small_requests_find_out_in_time_and_say_which_answers_may_be_wrong(world, theft):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         right = await inference.predict_one(ONE)
         await theft(world)
@@ -220,7 +244,7 @@ async def test_small_requests_find_out_in_time_and_say_which_answers_may_be_wron
 
 
 async def test_the_model_of_who_took_the_slot_is_left_alone(world):
-    task = await world.trained()
+    task = world.trained()
     with pytest.raises(LeaseLost):
         async with task.serve() as inference:
             await inference.predict(MANY[:40])
@@ -231,7 +255,7 @@ async def test_the_model_of_who_took_the_slot_is_left_alone(world):
 
 
 async def test_a_deleted_task_is_told(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         await inference.predict(MANY[:40])
         await deleted(world)
@@ -241,8 +265,8 @@ async def test_a_deleted_task_is_told(world):
 
 
 async def test_a_model_of_another_kind_is_replaced_by_ours_and_a_fight_is_lost(world):
-    task = await world.trained()
-    await world.trained("theirs", task_type="similarity")
+    task = world.trained()
+    world.trained("theirs", task_type="similarity")
     async with task.serve() as inference:
         right = await inference.predict(MANY[:40])
         for _ in range(3):
@@ -255,7 +279,7 @@ async def test_a_model_of_another_kind_is_replaced_by_ours_and_a_fight_is_lost(w
 
 
 async def test_one_look_a_second_and_no_probe_with_small_requests(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         for _ in range(10):
             await inference.predict([ONE])
@@ -273,8 +297,42 @@ async def test_one_look_a_second_and_no_probe_with_small_requests(world):
         assert inference.stats.samples == 53
 
 
+async def by_predict(inference, samples, max_batch):
+    await inference.predict(samples)
+
+
+async def by_predict_one(inference, samples, max_batch):
+    await asyncio.gather(*map(inference.predict_one, samples))
+
+
+async def by_stream(inference, samples, max_batch):
+    async with inference.stream(samples, max_batch=max_batch) as outcomes:
+        async for outcome in outcomes:
+            outcome.unwrap()
+
+
+@pytest.mark.parametrize("max_batch", [1, 2, 31, 32, 33, 64])
+@pytest.mark.parametrize("way", [by_predict, by_predict_one, by_stream])
+@pytest.mark.parametrize("is_pool", [False, True])
+async def test_no_request_is_larger_than_max_batch_and_a_theft_is_found_out_all_the_same(
+    world, max_batch, way, is_pool
+):
+    session = world.trained().serve(max_batch=max_batch)
+    async with InferencePool([session]) if is_pool else session as inference:
+        await way(inference, MANY[:130], max_batch)
+        assert max(world.asked()) == max_batch
+        if max_batch >= 32:
+            # A place is left in each, so that none has to be followed by a request of our own.
+            assert len(world.asked()) == math.ceil(130 / (max_batch - 1))
+        await replaced(world)
+        await world.clock.sleep(6)
+        with pytest.raises(LeaseLost):
+            await way(inference, MANY[:130], max_batch)
+    assert max(world.asked()) == max_batch
+
+
 async def test_an_answer_is_not_handed_out_when_nobody_can_tell_whose_it_is(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         await world.clock.sleep(2)
         world.transport.faults.append(faults.refused("check_task_status", times=100))
@@ -283,7 +341,7 @@ async def test_an_answer_is_not_handed_out_when_nobody_can_tell_whose_it_is(worl
 
 
 async def test_what_a_sample_does_to_the_model_is_not_taken_for_a_theft_or_a_restart(world):
-    task = await world.trained()
+    task = world.trained()
     samples = [*MANY[:100], {"content": "poison"}, *MANY[100:127]]
     async with task.serve() as inference:
         async with inference.stream(samples, max_batch=128) as outcomes:
@@ -295,7 +353,7 @@ async def test_what_a_sample_does_to_the_model_is_not_taken_for_a_theft_or_a_res
 
 
 async def test_tries_after_the_first_are_counted(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         world.transport.faults.append(faults.cut("predict", times=2))
         await inference.predict([ONE])
@@ -305,7 +363,7 @@ async def test_tries_after_the_first_are_counted(world):
 
 
 async def test_a_task_known_by_its_id_is_asked_at_once_when_it_has_shown_that_it_can(world):
-    await world.trained()
+    world.trained()
     async with world.session.task("mine").serve() as inference:
         for calls, most in ((2, 1), (4, 4)):
             world.transport.most = 0
@@ -319,7 +377,7 @@ async def test_a_task_known_by_its_id_is_asked_at_once_when_it_has_shown_that_it
 @pytest.mark.parametrize("engine_type", ["qiankunding", "bagualu"])
 @pytest.mark.parametrize("is_known", [True, False], ids=["a task", "an id"])
 async def test_an_engine_that_was_restarted_is_loaded_again_and_the_stream_goes_on(world, engine_type, is_known):
-    task = await world.trained(engine_type=engine_type)
+    task = world.trained(engine_type=engine_type)
     task = task if is_known else world.session.task("mine")
     async with task.serve() as inference:
         right = await inference.predict(MANY)
@@ -343,7 +401,7 @@ async def shown(task):
 
 
 async def test_requests_that_meet_a_restart_together_load_once(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         right = await inference.predict(MANY[:40])
         world.engine.restart()
@@ -353,7 +411,7 @@ async def test_requests_that_meet_a_restart_together_load_once(world):
 
 
 async def test_a_task_left_on_inference_by_a_restart_is_served_all_the_same(world):
-    task = await world.trained()
+    task = world.trained()
     await world.stranger("start_inference", "mine")
     world.engine.restart()
     assert await shown(task) is TaskStatus.SERVING
@@ -363,7 +421,7 @@ async def test_a_task_left_on_inference_by_a_restart_is_served_all_the_same(worl
 
 
 async def test_a_status_that_is_stuck_is_repaired_on_the_way_out(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve():
         world.engine.restart()
     assert await shown(task) is TaskStatus.SUCCEEDED
@@ -371,7 +429,7 @@ async def test_a_status_that_is_stuck_is_repaired_on_the_way_out(world):
 
 
 async def test_an_end_whose_answer_was_lost_is_no_stuck_status(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve():
         world.transport.faults.append(faults.cut("end_inference"))
     assert await shown(task) is TaskStatus.SUCCEEDED
@@ -379,7 +437,7 @@ async def test_an_end_whose_answer_was_lost_is_no_stuck_status(world):
 
 
 async def test_a_model_that_cannot_be_loaded_again_is_told(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         await inference.predict([ONE])
         world.engine.restart()
@@ -389,7 +447,7 @@ async def test_a_model_that_cannot_be_loaded_again_is_told(world):
 
 
 async def test_a_model_that_answers_nothing_is_told(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         world.transport.faults.append(faults.status(500, path="predict", times=10_000))
         with pytest.raises(WrongState, match="answers nothing"):
@@ -403,7 +461,7 @@ async def test_a_model_that_answers_nothing_is_told(world):
 
 
 async def test_batches_are_large_where_each_costs_a_load(world):
-    task = await world.trained(engine_type="bagualu")
+    task = world.trained(engine_type="bagualu")
     async with InferenceSession(task._engine, "mine", task.task_type, task.engine_type) as inference:
         results = await inference.predict(MANY)
         assert all(isinstance(result, Prediction) for result in results)
@@ -413,12 +471,36 @@ async def test_batches_are_large_where_each_costs_a_load(world):
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["a task", "an id"])
 async def test_an_answer_that_was_lost_has_spent_the_load_and_no_sample_is_to_blame(world, is_known):
-    task = await world.trained(engine_type="bagualu")
+    task = world.trained(engine_type="bagualu")
     async with (task if is_known else world.session.task("mine")).serve() as inference:
         for _ in range(3):
             world.transport.faults.append(faults.cut("predict"))
             assert len(await inference.predict([ONE])) == 1
         assert inference.stats.retries >= 3
+
+
+async def test_rows_that_the_engine_refuses_have_not_spent_the_load(world):
+    task = world.trained(engine_type="bagualu")
+    async with task.serve() as inference:
+        for expected in (1, 2):
+            for _ in range(2):
+                with pytest.raises(InvalidData, match="content"):
+                    await inference._ask(task.task_type, [{"text": "x"}])
+            assert await inference.predict([ONE])
+            assert world.seen("start_inference") == expected
+
+
+async def test_a_request_whose_first_answer_is_lost_every_time_is_given_up(world):
+    async def lose():
+        world.transport.faults.append(faults.cut("predict"))
+        world.transport.after_load = lose
+
+    async with world.trained(engine_type="bagualu").serve() as inference:
+        await lose()
+        with pytest.raises(ServerFailed):
+            await inference.predict([ONE])
+        assert world.seen("start_inference") <= 4
+        world.transport.after_load = None
 
 
 # Loading
@@ -428,7 +510,7 @@ async def test_an_answer_that_was_lost_has_spent_the_load_and_no_sample_is_to_bl
 async def test_who_has_the_slot_in_another_process_is_told(world, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     world.transport.is_private = False
-    task = await world.trained()
+    task = world.trained()
     holder = await asyncio.create_subprocess_exec(sys.executable, "-c", HOLD, stdout=subprocess.PIPE)
     try:
         assert await holder.stdout.readline() == b"held\n"
@@ -459,7 +541,7 @@ time.sleep(1000)
 
 
 async def test_a_load_that_hangs_ends_in_its_time_and_frees_the_lease(world):
-    task = await world.trained()
+    task = world.trained()
     world.transport.path = "/api/start_inference"
     began = world.clock.now()
     with pytest.raises(TimedOut, match="start_inference"):
@@ -470,7 +552,7 @@ async def test_a_load_that_hangs_ends_in_its_time_and_frees_the_lease(world):
 
 @pytest.mark.parametrize("is_shown", [False, True], ids=["not served before", "shown as served before"])
 async def test_a_load_that_was_cut_and_comes_up_later_is_released(world, is_shown):
-    task = await world.trained()
+    task = world.trained()
     if is_shown:
         await world.stranger("start_inference", "mine")
     began = world.clock.now()
@@ -490,7 +572,7 @@ async def test_a_load_that_was_cut_and_comes_up_later_is_released(world, is_show
 
 @pytest.mark.parametrize("path", ["end_inference", "check_task_status"])
 async def test_a_release_that_hangs_ends_in_its_time_and_frees_the_lease(world, path):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve():
         world.transport.path = f"/api/{path}"
         began = world.clock.now()
@@ -499,7 +581,7 @@ async def test_a_release_that_hangs_ends_in_its_time_and_frees_the_lease(world, 
 
 @pytest.mark.parametrize("turns", [*range(24), 40])
 async def test_whoever_is_cancelled_while_entering_leaves_nothing(world, cancelled_after, turns):
-    task = await world.trained()
+    task = world.trained()
 
     async def use():
         async with task.serve():
@@ -514,7 +596,7 @@ async def test_whoever_is_cancelled_while_entering_leaves_nothing(world, cancell
 
 @pytest.mark.parametrize("turns", range(30))
 async def test_whoever_is_cancelled_while_a_lost_model_is_loaded_again_spoils_nothing(world, cancelled_after, turns):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         right = await inference.predict([ONE])
         world.engine.restart()
@@ -524,8 +606,77 @@ async def test_whoever_is_cancelled_while_a_lost_model_is_loaded_again_spoils_no
     assert await world.stranger("predict", "mine", sentences=[ONE]) == 500
 
 
+@pytest.mark.parametrize("engine_type", ["qiankunding", "bagualu"])
+@pytest.mark.parametrize("turns", range(30))
+async def test_what_another_task_asks_when_the_block_is_left_loads_nothing_any_more(world, engine_type, turns):
+    task = world.trained(engine_type=engine_type)
+    async with task.serve() as inference:
+        await inference.predict([ONE])
+        world.engine.restart()
+        asking = asyncio.create_task(inference.predict([ONE]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    is_late = not asking.done()
+    (answer,) = await asyncio.gather(asking, return_exceptions=True)
+    assert isinstance(answer, MisuseError if is_late else (list, MisuseError)), answer
+    assert await world.stranger("predict", "mine", sentences=[ONE]) == 500
+    assert await shown(task) is not TaskStatus.SERVING
+
+
+CHILD = """
+import asyncio, sys
+from gts_async import AsyncSession
+
+
+async def main(url):
+    async with AsyncSession(engine=url) as session:
+        async with session.task("mine", task_type="classification", engine_type="qiankunding").serve() as inference:
+            samples = ({"content": "x"} for _ in iter(int, 1))
+            async with inference.stream(samples) as outcomes:
+                async for outcome in outcomes:
+                    outcome.unwrap()
+                    print("serving", flush=True)
+
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+async def test_a_program_that_is_interrupted_by_the_keyboard_releases_the_model(world, tmp_path):
+    task, worker = world.trained(), Worker("engine")
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    async with serve(EmulatorApp(world.engine.answer, worker, max_body=1 << 24)) as served:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, served.url, env=environment, **pipes)
+        try:
+            assert await child.stdout.readline() == b"serving\n"
+            assert world.engine.task_info("mine")["status_code"] == TaskStatus.SERVING
+            child.send_signal(signal.SIGINT)
+            async with asyncio.timeout(10):
+                _, errors = await child.communicate()
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+    worker.close()
+    assert child.returncode == -signal.SIGINT
+    assert errors.splitlines()[-1] == b"KeyboardInterrupt"
+    assert await shown(task) is TaskStatus.SUCCEEDED
+    assert await world.stranger("predict", "mine", sentences=[ONE]) == 500
+    assert list((tmp_path / "gts_async").iterdir()) == []
+
+
+async def test_a_session_is_entered_once_at_a_time(world):
+    inference = world.trained().serve()
+    found = await asyncio.gather(inference.__aenter__(), inference.__aenter__(), return_exceptions=True)
+    assert [type(one) for one in found] == [InferenceSession, MisuseError]
+    assert await inference.predict([ONE])
+    await inference.__aexit__(None, None, None)
+
+
 async def test_a_load_that_its_callers_give_up_again_and_again_is_no_fight_for_the_slot(world):
-    task = await world.trained()
+    task = world.trained()
     async with task.serve() as inference:
         right = await inference.predict([ONE])
         world.engine.restart()
@@ -542,7 +693,7 @@ async def test_a_load_that_its_callers_give_up_again_and_again_is_no_fight_for_t
 
 @pytest.mark.parametrize("turns", range(24))
 async def test_whoever_is_cancelled_while_leaving_has_left(world, cancelled_after, turns):
-    task = await world.trained()
+    task = world.trained()
     asking = []
 
     async def use():

@@ -125,6 +125,18 @@ async def test_closing_tells_whoever_waits():
     await batcher.aclose()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_closing_at_any_turn_of_the_loop_leaves_nobody_waiting(turns):
+    batcher = Batcher(Sender(), max_batch=1, max_at_once=1)
+    tasks = [asyncio.create_task(batcher.submit(n)) for n in range(3)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await batcher.aclose()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(result == -n or isinstance(result, MisuseError) for n, result in enumerate(results))
+
+
 @pytest.mark.parametrize("values", [[], [0], [0, 0, 0]])
 async def test_the_wrong_number_of_values_fails_every_caller(values):
     async def send(items):
