@@ -36,7 +36,7 @@ MOST_TWICE = 0.01
 MOST_PROBES = 0.02
 """What is promised: so many times httpx's rate, of the bound's, of as many times one engine's rate as there are
 engines; seconds of CPU for each sample; seconds of a call; for each sample, so many that are asked again, and rows that
-only tell which model answers: one in a full request."""
+only tell which model answers: one in a full request, and one each at the beginning and the end."""
 
 ENOUGH = 5_000
 ENOUGH_CALLS = 200
@@ -111,7 +111,8 @@ class Medians:
         self.largest = max(round.seen.largest for round in self._rounds)
         self.most_at_once = max(round.seen.most_at_once for round in self._rounds)
         self.twice = max(round.seen.samples for round in self._rounds) / case.samples - 1.0
-        self.probes = max(round.seen.probes for round in self._rounds) / case.samples
+        # An engine is asked for them alone, too, when its session begins and ends.
+        self.probes = max(round.seen.probes - 2 * case.engines for round in self._rounds) / case.samples
         self.wrong = sum(round.run.wrong for round in self._rounds)
 
     def _median(self, figure: Callable[[Round], float]) -> float:

@@ -270,7 +270,12 @@ class DeadlineExceeded(WorkError, TimeoutError):
 
 
 class LeaseLost(GtsAsyncError):
-    """Another model took the engine's only slot: further answers would be another model's."""
+    """Another model took the engine's only slot: further answers would be another model's.
+
+    `doubtful` answers that were given before may be that model's, too; 0 means that all were right.
+    """
+
+    doubtful: int = 0
 
 
 class FileError(GtsAsyncError):

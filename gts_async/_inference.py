@@ -6,14 +6,25 @@ session with an owner, not a call. How samples become requests is in ``_predicti
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal, Self
 
 import anyio
+import attrs
 
 from gts_async._engine import Engine
-from gts_async._errors import Attempt, InvalidArgument, InvalidData, MisuseError, ServerFailed, WrongState
+from gts_async._errors import (
+    Attempt,
+    GtsAsyncError,
+    InvalidArgument,
+    InvalidData,
+    LeaseLost,
+    MisuseError,
+    ServerFailed,
+    WrongState,
+)
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
 from gts_async._flow.inflight import InFlight
@@ -40,9 +51,27 @@ RECENT = 1.0
 MAX_RELOADS, RELOADS_WITHIN = 3, 60.0
 """Times within so many seconds that a model is loaded again that was gone; then somebody fights for the slot."""
 
+PROOF_TIME = 10.0
+"""Seconds that asking the probe may take when the session begins and ends."""
+
+COMING_UP = (0.1, 0.3, 1.0)
+"""Seconds between tries whether a model answers that was loaded again."""
+
 MAX_FRESH = 3
 """Tries of one request where one load serves one predict, each with a load, when its first answer is lost every time:
 it may take longer than somebody in between has patience."""
+
+log = logging.getLogger("gts_async")
+
+
+@attrs.frozen
+class _Question:
+    """One request: rows of one task type, and seconds for it; what is answered will be kept, or only given."""
+
+    kind: TaskType
+    rows: Sequence[Row]
+    timeout: float | None
+    is_kept: bool
 
 
 class InferenceSession(Predicting):
@@ -100,10 +129,11 @@ class InferenceSession(Predicting):
 
     def _forget(self) -> None:
         """Know nothing of the model yet."""
-        self._identity = Identity(self._clock.now())
+        self._identity = Identity()
         self._served = 0
         self._proven_at = float("-inf")
         self._healed_at: list[float] = []
+        self._asked: TaskType | None = None
         self._sign: str | None = None
 
     @property
@@ -133,11 +163,34 @@ class InferenceSession(Predicting):
         await self._lease.take(wait=self._when_taken == "wait")
         self._forget()
         await self._serving.begin()
+        if self._task_type is not None and self._is_single_use is False:
+            await self._prove(self._task_type)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._leave()
+        try:
+            if error is None:
+                await self._prove_last()
+        finally:
+            await self._leave()
+
+    async def _prove_last(self) -> None:
+        """Prove what was answered last, where that can be; raises LeaseLost."""
+        if self._identity.doubtful and self._asked is not None and self._is_single_use is False:
+            await self._prove(self._asked)
+
+    async def _prove(self, kind: TaskType) -> None:
+        """Ask the probe, so that the answers before are known to be the same model's; raises LeaseLost."""
+        if not self._identity.is_due(kind, MAX_BATCH, self._clock.now()) or self._serving.is_lost:
+            return
+        try:
+            async with self._clock.timeout(PROOF_TIME):
+                await self._has_answered(kind)
+        except LeaseLost:
+            raise
+        except (GtsAsyncError, TimeoutError) as error:
+            log.info("%r: nothing was proven: %s", self, error)
 
     async def _leave(self) -> None:
         lease, batcher = self._lease, self._batcher
@@ -156,23 +209,27 @@ class InferenceSession(Predicting):
         await self._in_flight.aclose()
         await self._serving.release()
 
-    async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
+    async def _ask(
+        self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None, *, is_kept: bool = False
+    ) -> Sequence[Result]:
         """Send one request and give one result per row; the model is loaded again first where it is not any more.
 
-        Raises ServerFailed, which `is_about_request` if the model has answered the probe since, and LeaseLost.
+        What `is_kept` is proven to be this model's before it is given, where that can be. Raises ServerFailed, which
+        `is_about_request` if the model has answered the probe since, and LeaseLost.
         """
         self._opened()
         with self._in_flight.one():
-            return await self._in_turn(kind, rows, timeout)
+            return await self._in_turn(_Question(kind, rows, timeout, is_kept))
 
-    async def _in_turn(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
+    async def _in_turn(self, asked: "_Question") -> Sequence[Result]:
+        kind = self._asked = asked.kind
         if self._is_single_use is None and kind is not TaskType.CLASSIFICATION:
             self._is_single_use = False
         if self._is_single_use is False:
-            return await self._counted(kind, rows, timeout)
+            return await self._counted(asked)
         # One at a time, also as long as nobody knows whether one load serves one predict.
         async with self._turn:
-            return await self._counted(kind, rows, timeout)
+            return await self._counted(asked)
 
     async def _fingerprint(self) -> str:
         """Give what stands for the task and the model that answers for it now; the id alone for an unknown type.
@@ -186,15 +243,15 @@ class InferenceSession(Predicting):
             self._sign = f"{self.id} {fingerprint(answer)}"
         return self._sign
 
-    async def _counted(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
+    async def _counted(self, asked: "_Question") -> Sequence[Result]:
         self._serving.check_lost()
         began = self._clock.now()
         ask = self._ask_fresh if self._is_single_use else self._ask_loaded
-        results = await ask(kind, rows, timeout)
-        self.stats.record(len(rows), self._clock.now() - began)
+        results = await ask(asked)
+        self.stats.record(len(asked.rows), self._clock.now() - began)
         return results
 
-    async def _ask_fresh(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
+    async def _ask_fresh(self, asked: "_Question") -> Sequence[Result]:
         """Ask where one load serves one predict."""
         tries = 0
         while True:
@@ -206,7 +263,7 @@ class InferenceSession(Predicting):
             self._served += 1
             failed: list[Attempt] = []
             try:
-                return await self._send(kind, rows, timeout, failed)
+                return await self._send(asked, failed)
             except InvalidData:
                 # The engine looks at the rows before it asks its model (`predict`: check_rows).
                 self._served = 0
@@ -214,20 +271,20 @@ class InferenceSession(Predicting):
             except ServerFailed as error:
                 if error.status != 500:
                     raise
-                await self._serving.look(self._identity.unsure)
+                await self._serving.look(self._identity)
                 # A try whose answer was lost has spent the load, and the next one got this.
                 if (is_fresh and len(failed) == 1) or tries >= MAX_FRESH:
                     raise
             self.stats.retries += 1
 
-    async def _ask_loaded(self, kind: TaskType, rows: Sequence[Row], timeout: float | None) -> Sequence[Result]:
+    async def _ask_loaded(self, asked: "_Question") -> Sequence[Result]:
         loads, served = self._serving.loads, self._served
         try:
-            results = await self._send(kind, rows, timeout, [])
+            results = await self._send(asked, [])
         except ServerFailed as error:
             if error.status != 500:
                 raise
-            await self._heal(kind, len(rows), loads, error)
+            await self._heal(asked.kind, len(asked.rows), loads, error)
         else:
             self._served += 1
             if self._is_single_use is None and self._served > 1:
@@ -235,7 +292,7 @@ class InferenceSession(Predicting):
             return results
         self.stats.retries += 1
         try:
-            results = await self._send(kind, rows, timeout, [])
+            results = await self._send(asked, [])
         except ServerFailed as error:
             if error.status == 500 and not self._identity.can_probe:
                 text = f"{self!r}: the model is loaded and answers nothing; train the task again"
@@ -261,18 +318,28 @@ class InferenceSession(Predicting):
                 if is_proven:
                     error.is_about_request = True
                     raise error
-            await self._serving.look(self._identity.unsure)
+            await self._serving.look(self._identity)
             if not self._identity.can_probe:
                 raise error
             now = self._clock.now()
             self._healed_at = [at for at in self._healed_at if now - at < RELOADS_WITHIN]
             if len(self._healed_at) >= MAX_RELOADS:
-                self._serving.lose("the model is gone again and again; or the engine restarts all the time")
+                self._serving.lose(
+                    "the model is gone again and again; or the engine restarts all the time", self._identity
+                )
             await self._load_again()
             # Only now: a load that its caller gave up was taken from nobody.
             self._healed_at.append(now)
             if self._is_single_use is False:
-                self._identity.can_probe = await self._is_answering(kind)
+                self._identity.can_probe = await self._comes_up(kind)
+
+    async def _comes_up(self, kind: TaskType) -> bool:
+        """Tell whether the model that was loaded again answers, if it needs a moment for that, too."""
+        for pause in COMING_UP:
+            if await self._is_answering(kind):
+                return True
+            await self._clock.sleep(pause)
+        return await self._is_answering(kind)
 
     async def _is_answering(self, kind: TaskType) -> bool:
         """Tell, after a 500, whether the model is there and answers the probe as before."""
@@ -280,6 +347,7 @@ class InferenceSession(Predicting):
         return await self._has_answered(kind)
 
     async def _has_answered(self, kind: TaskType, timeout: float | None = None) -> bool:
+        began = self._clock.now()
         call = calls.predict(self.id, kind, [PROBES[kind]])
         try:
             (answer,) = await self._engine.exchange.send(call, timeout=timeout, max_attempts=self._max_attempts)
@@ -287,7 +355,7 @@ class InferenceSession(Predicting):
             if error.status != 500:
                 raise
             return False
-        self._believe([], answer)
+        self._believe([], answer, began)
         return True
 
     async def _load_again(self) -> None:
@@ -295,18 +363,21 @@ class InferenceSession(Predicting):
         self._served = 0
         self.stats.reloads += 1
 
-    async def _send(
-        self, kind: TaskType, rows: Sequence[Row], timeout: float | None, failed: list[Attempt]
-    ) -> Sequence[Result]:
+    async def _send(self, asked: "_Question", failed: list[Attempt]) -> Sequence[Result]:
         """Send once, with the probe and a look at the status where they are due."""
-        is_due = self._identity.is_due(kind, len(rows), self._clock.now())
-        # A request that is full has no room for it. (A larger one is a stream's own batch, which has left a place.)
-        has_probe = is_due and len(rows) != self.max_batch
-        call = calls.predict(self.id, kind, [*rows, PROBES[kind]] if has_probe else rows)
-        look = self._serving.due_look(self._identity.unsure)
+        began = self._clock.now()
+        # (A request of more is a stream's own batch, which has left a place.)
+        has_room = len(asked.rows) != self.max_batch
+        is_due = self._identity.is_due(asked.kind, len(asked.rows), began, has_room=has_room, must=asked.is_kept)
+        has_probe = is_due and has_room and not rules.is_blank(asked.kind, asked.rows[0])
+        rows = [*asked.rows, PROBES[asked.kind]] if has_probe else asked.rows
+        look = self._serving.due_look(self._identity)
         try:
             answer = await self._engine.exchange.send(
-                call, timeout=timeout, failed=failed, max_attempts=self._max_attempts
+                calls.predict(self.id, asked.kind, rows),
+                timeout=asked.timeout,
+                failed=failed,
+                max_attempts=self._max_attempts,
             )
             if look is not None:
                 await asyncio.wait({look})
@@ -318,15 +389,15 @@ class InferenceSession(Predicting):
             look.result()
         self._serving.check_lost()
         results, probed = (answer[:-1], answer[-1]) if has_probe else (answer, None)
-        self._believe(results, probed)
+        self._believe(results, probed, began)
         if is_due and not has_probe and self._is_single_use is False:
-            await self._has_answered(kind, timeout)
+            await self._has_answered(asked.kind, asked.timeout)
         return results
 
-    def _believe(self, results: Sequence[Result], probed: Result | None) -> None:
+    def _believe(self, results: Sequence[Result], probed: Result | None, began: float) -> None:
         """Raise LeaseLost if these cannot come from the model that answered before."""
-        if problem := self._identity.doubt(results, probed, self._clock.now()):
-            self._serving.lose(problem)
+        if problem := self._identity.doubt(results, probed, began, self._clock.now()):
+            self._serving.lose(problem, self._identity)
 
     def _kind(self, sample: Sample) -> TaskType:
         return self._task_type or rules.guess_task_type(sample)

@@ -93,6 +93,7 @@ class InferencePool(Predicting):
         self._reviving: set[asyncio.Task[None]] = set()
         self._asked: TaskType | None = None
         self._signs: set[str] | None = None
+        self._doubt: LeaseLost | None = None
 
     @property
     def sessions(self) -> tuple[InferenceSession, ...]:
@@ -119,10 +120,11 @@ class InferencePool(Predicting):
         lines = [await session._engine.exchange.line() for session in self._sessions]
         if len({slot_name(line.base_url) for line in lines}) < len(lines):
             raise InvalidArgument("sessions", "has two on one engine, which has one model slot", "give one per engine")
+        self._doubt = None
         failed = await self._load_all()
         members = [Member(session, number, partial(_most, session)) for number, session in enumerate(self._sessions)]
         self._races = Races(
-            Crew(members, self._clock),
+            Crew(members, self._clock, on_lost=self._has_lost),
             self._clock,
             judge=_culprit,
             on_aside=self._set_aside,
@@ -166,8 +168,12 @@ class InferencePool(Predicting):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # One task for all of it: a cancelled caller waits until every model is released, which each session bounds.
-        await finished(self._close())
+        try:
+            if error is None:
+                await asyncio.gather(*(session._prove_last() for session in self._entered))
+        finally:
+            # One task for all of it: a cancelled caller waits until every model is released, which each session bounds.
+            await finished(self._close())
 
     async def _close(self) -> None:
         batcher, self._batcher = self._batcher, None
@@ -185,6 +191,18 @@ class InferencePool(Predicting):
             session._max_attempts = None
         entered, self._entered = self._entered, set()
         await _left(entered)
+
+    def _has_lost(self, member: Member[InferenceSession], error: Exception) -> None:
+        log.warning("%r: not asked any more, its samples go to other engines: %s", member.worker, error)
+        if isinstance(error, LeaseLost) and error.doubtful:
+            self._doubt = error
+
+    def _check_doubt(self) -> None:
+        """Raise LeaseLost if answers that were given may be wrong: to go on with other engines would hide that."""
+        if self._doubt is not None:
+            error = LeaseLost(str(self._doubt))
+            error.doubtful = self._doubt.doubtful
+            raise error from self._doubt
 
     def _set_aside(self, member: Member[InferenceSession], error: Exception) -> None:
         if self._races is None:
@@ -257,17 +275,28 @@ class InferencePool(Predicting):
             raise MisuseError("the pool is not open: async with InferencePool(…) as inference")
         return self._batcher
 
-    async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
+    async def _ask(
+        self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None, *, is_kept: bool = False
+    ) -> Sequence[Result]:
         """Send one request to the engine whose turn it is, and to others until one answers or none is left."""
         self._opened()
+        self._check_doubt()
         self._asked = kind
         try:
             # Not given to the sessions: it is the caller who has no more time, whoever is to blame.
             async with self._clock.timeout(check_seconds("timeout", timeout)):
-                return await self._running().run(lambda session: session._ask(kind, rows), len(rows))
+                results = await self._running().run(
+                    lambda session: session._ask(kind, rows, is_kept=is_kept), len(rows)
+                )
+        except LeaseLost:
+            self._check_doubt()
+            raise
         except TimeoutError as error:
             if isinstance(error, TimedOut):
                 raise
+        else:
+            self._check_doubt()
+            return results
         raise TimedOut(f"predict: no answer within {timeout:g} s", call="predict", stage="answer")
 
     async def _fingerprint(self) -> str:

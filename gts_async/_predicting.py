@@ -6,7 +6,7 @@ Who is asked is for the two that inherit it: one engine (``_inference.py``) or s
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -49,6 +49,10 @@ MAX_BATCH = 64
 CHECKED_AT_ONCE = 1000
 """Samples that are checked before the loop gets another turn: some milliseconds."""
 
+PAUSE = 0.15
+"""Seconds before a sample is asked once more that was refused with no reason given: an engine may stumble for a moment,
+as the real one does when a process that reads for it has died (`DataLoader`)."""
+
 MAX_REORDERED = 4096
 """Samples that an ordered stream may have outcomes of while an earlier one is still being worked on."""
 
@@ -87,8 +91,10 @@ class Predicting(ABC):
         """Give what `predict_one` is batched by; raises MisuseError outside of the block."""
 
     @abstractmethod
-    async def _ask(self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None) -> Sequence[Result]:
-        """Send one request and give one result per row."""
+    async def _ask(
+        self, kind: TaskType, rows: Sequence[Row], timeout: float | None = None, *, is_kept: bool = False
+    ) -> Sequence[Result]:
+        """Send one request and give one result per row; what `is_kept` must surely be this model's."""
 
     @abstractmethod
     async def _fingerprint(self) -> str:
@@ -107,13 +113,19 @@ class Predicting(ABC):
             return []
         kind = self._kind(asked[0])
         rows, size = await _checked(kind, asked), samples_in(self.max_batch)
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        parts = [
+            places[start : start + size]
+            for places in _groups({place: (kind, row) for place, row in enumerate(rows)})
+            for start in range(0, len(places), size)
+        ]
 
-        async def work(part: list[Row]) -> list[Outcome[Row, Result]]:
-            return [Outcome(row, value) for row, value in zip(part, await self._ask(kind, part, timeout), strict=True)]
+        async def work(places: list[int]) -> list[Outcome[int, Result]]:
+            results = await self._ask(kind, [rows[place] for place in places], timeout)
+            return [Outcome(place, result) for place, result in zip(places, results, strict=True)]
 
-        async with FanOut(work, parts, max_at_once=self.max_at_once, is_ordered=True) as outcomes:
-            return [outcome.unwrap() async for outcome in outcomes]
+        async with FanOut(work, parts, max_at_once=self.max_at_once, is_ordered=False) as outcomes:
+            found = {outcome.item: outcome.unwrap() async for outcome in outcomes}
+        return [found[place] for place in range(len(rows))]
 
     async def predict_one(self, sample: Sample, *, timeout: float | None = None) -> Result:
         """Give the result of one sample; calls made at about the same time travel in one request.
@@ -187,7 +199,8 @@ class Predicting(ABC):
         """Ask about samples of any callers; what goes wrong with those of one task type is not the others'."""
         rows, bad = self._prepared(samples)
         found: dict[int, Result | Exception] = dict(bad)
-        for kind, places in _by_kind(rows).items():
+        for places in _groups(rows):
+            kind = rows[places[0]][0]
             try:
                 outcomes = await self._asking.outcomes(kind, [rows[place][1] for place in places])
             except Exception as error:
@@ -206,7 +219,8 @@ class Predicting(ABC):
             try:
                 kind = self._kind(sample)
                 rows[place] = kind, rules.prepare(kind, sample)
-            except (InvalidData, InvalidArgument) as error:
+            except Exception as error:
+                # Also what a mapping of the user's raises: it is not the others' fault.
                 bad[place] = error
         return rows, bad
 
@@ -246,19 +260,25 @@ async def _checked(kind: TaskType, samples: Sequence[Sample]) -> list[Row]:
 class _Asking:
     """Asks for outcomes, and remembers for each task type what was learned about who is to blame."""
 
-    def __init__(self, predicting: Predicting) -> None:
+    def __init__(self, predicting: Predicting, *, is_kept: bool = False) -> None:
         self._predicting = predicting
+        self._is_kept = is_kept
         self._halvings: dict[TaskType, Halving[Row, Result]] = {}
 
     async def outcomes(self, kind: TaskType, rows: Sequence[Row]) -> list[Outcome[Row, Result]]:
         """Give the outcome of each row; raises what is not about one of them."""
         if (halving := self._halvings.get(kind)) is None:
-            halving = Halving(partial(self._predicting._ask, kind), _blamed, _named, self._count)
+            halving = Halving(
+                partial(self._predicting._ask, kind, is_kept=self._is_kept), _blamed, _named, self._count, self._pause
+            )
             self._halvings[kind] = halving
         return await halving.outcomes(rows)
 
     def _count(self) -> None:
         self._predicting._own.retries += 1
+
+    async def _pause(self) -> None:
+        await self._predicting._clock.sleep(PAUSE)
 
 
 class _Run:
@@ -267,7 +287,7 @@ class _Run:
     def __init__(self, predicting: Predicting, kept: Checkpoint | None) -> None:
         self._predicting = predicting
         self._kept = kept
-        self._asking = _Asking(predicting)
+        self._asking = _Asking(predicting, is_kept=kept is not None)
 
     async def work(self, batch: Batch) -> list[Outcome[Sample, Result]]:
         """Give the outcomes of a batch: those that are kept already, those that cannot be asked, the answers."""
@@ -291,19 +311,19 @@ class _Run:
         self, batch: Batch, rows: Mapping[int, tuple[TaskType, Row]]
     ) -> dict[int, Outcome[Sample, Result]]:
         found: dict[int, Outcome[Sample, Result]] = {}
-        for kind, places in _by_kind(rows).items():
-            outcomes = await self._asking.outcomes(kind, [rows[place][1] for place in places])
+        for places in _groups(rows):
+            outcomes = await self._asking.outcomes(rows[places[0]][0], [rows[place][1] for place in places])
             for place, outcome in zip(places, outcomes, strict=True):
                 found[place] = Outcome(batch.samples[place], outcome.value, outcome.error, outcome.tries)
         return found
 
 
-def _by_kind(rows: Mapping[int, tuple[TaskType, Row]]) -> dict[TaskType, list[int]]:
-    """Give the places of each task type; a request holds samples of one only."""
-    found: dict[TaskType, list[int]] = {}
-    for place, (kind, _) in rows.items():
-        found.setdefault(kind, []).append(place)
-    return found
+def _groups(rows: Mapping[int, tuple[TaskType, Row]]) -> Collection[list[int]]:
+    """Give the places of rows that may travel together: those of one task type, and blank ones apart."""
+    found: dict[tuple[TaskType, bool], list[int]] = {}
+    for place, (kind, row) in rows.items():
+        found.setdefault((kind, rules.is_blank(kind, row)), []).append(place)
+    return found.values()
 
 
 def _blamed(error: Exception) -> Blame:

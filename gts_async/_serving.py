@@ -10,6 +10,7 @@ from typing import NoReturn
 from gts_async._engine import Engine
 from gts_async._errors import GtsAsyncError, LeaseLost, NotFound, NotSent, ServerFailed, WrongState
 from gts_async.gts import calls
+from gts_async.gts.identity import Identity
 from gts_async.gts.values import EngineType, TaskStatus, TaskType
 
 SINGLE_USE = (EngineType.BAGUALU, TaskType.CLASSIFICATION)
@@ -44,7 +45,7 @@ class Serving:
 
     def __init__(self, engine: Engine, task_id: str, load_timeout: float | None) -> None:
         self.loads = 0
-        self._lost = ""
+        self._lost, self._doubtful = "", 0
         self._engine = engine
         self._id = task_id
         self._load_timeout = load_timeout
@@ -101,32 +102,41 @@ class Serving:
     def check_lost(self) -> None:
         """Raise LeaseLost if the slot is lost."""
         if self._lost:
-            raise LeaseLost(self._lost)
+            error = LeaseLost(self._lost)
+            error.doubtful = self._doubtful
+            raise error
 
-    def lose(self, why: str) -> NoReturn:
-        """Raise LeaseLost, now and ever after."""
-        self._lost = self._lost or f"{self._id}: somebody else has taken the engine's model slot: {why}"
-        raise LeaseLost(self._lost)
+    def lose(self, why: str, identity: Identity) -> NoReturn:
+        """Raise LeaseLost, now and ever after; `identity` knows which answers may be wrong."""
+        if not self._lost:
+            self._lost = f"{self._id}: somebody else has taken the engine's model slot: {why}; {identity.unsure}"
+            self._doubtful = identity.doubtful
+        self.check_lost()
+        raise AssertionError("lost, and yet not")
 
-    def due_look(self, unsure: str) -> asyncio.Task[None] | None:
+    def due_look(self, identity: Identity) -> asyncio.Task[None] | None:
         """Begin to `look` if the last time was `LOOK_EVERY` seconds ago."""
         if self._engine.clock.now() - self._looked_at < LOOK_EVERY:
             return None
         self._looked_at = self._engine.clock.now()
-        look = asyncio.get_running_loop().create_task(self.look(unsure))
+        look = asyncio.get_running_loop().create_task(self.look(identity))
         # Its end is looked at here: if the request fails nobody will, and asyncio would call that forgotten.
         look.add_done_callback(lambda done: done.cancelled() or done.exception())
         return look
 
-    async def look(self, unsure: str) -> None:
-        """Raise LeaseLost if the engine does not say that it serves this task; `unsure` goes into its text."""
+    async def look(self, identity: Identity) -> None:
+        """Raise LeaseLost if the engine does not say that it serves this task."""
         try:
             status = await self._status()
+            if status is None:
+                # An engine that is out of order says no more than one with a trained bagualu task does.
+                await self._engine.exchange.send(calls.list_tasks())
+                status = await self._status()
         except NotFound:
-            self.lose(f"the task has been deleted; {unsure}")
+            self.lose("the task has been deleted", identity)
         if status is not TaskStatus.SERVING:
             what = "is trained again" if status is TaskStatus.TRAINING else "is not being served any more"
-            self.lose(f"the task {what}; {unsure}")
+            self.lose(f"the task {what}", identity)
 
     async def release(self) -> None:
         """End the inference, within a bounded time; never raises, for nobody could do anything about it."""

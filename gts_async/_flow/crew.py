@@ -80,11 +80,19 @@ class Crew(Generic[Worker]):
 
     First come, first served. With none ready, requests wait for one to come back, until `patience` seconds after the
     last one failed, and as long as one is waking; then they are raised the last error, and so is every later one until
-    one is back. With all lost, that is at once.
+    one is back. With all lost, that is at once. `on_lost` is told of each one, and why.
     """
 
-    def __init__(self, members: Sequence[Member[Worker]], clock: Clock, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member[Worker]],
+        clock: Clock,
+        *,
+        patience: float = PATIENCE,
+        on_lost: Callable[[Member[Worker], Exception], None] = lambda member, error: None,
+    ) -> None:
         self.members = members
+        self._on_lost = on_lost
         self.recent = Recent(256)
         self._clock = clock
         self._patience = patience
@@ -170,6 +178,8 @@ class Crew(Generic[Worker]):
 
     def lose(self, member: Member[Worker], error: Exception) -> None:
         """Never send anything to the member again."""
+        if not member.is_lost:
+            self._on_lost(member, error)
         self._error = error
         member.is_ready, member.is_waking, member.is_lost = False, False, True
         self._count_ready()

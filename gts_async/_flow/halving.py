@@ -17,6 +17,10 @@ Value = TypeVar("Value")
 MAX_STRANGERS = 3
 """Items that may fail alone, for a doubtful reason, while nothing at all has been answered yet."""
 
+SURE_AFTER, STEADY_AFTER, WAVERING = 3, 3, 3
+"""Times that an item must have been refused, with others and alone, and items that were refused for good by then; else
+an item is asked alone once more, after a pause. So many times it is where what was refused was answered later."""
+
 FREE_EXTRA, EXTRA_PER_ANSWER = 64, 4
 """Requests that the search for bad items may cost in all, and that many more for each item answered."""
 
@@ -37,6 +41,10 @@ class Blame(Enum):
     """Surely an item: the server has looked at it."""
 
 
+async def _at_once() -> None:
+    """Do not pause."""
+
+
 class Halving(Generic[Item, Value]):
     """Gives each of many items its outcome, one request for all if none is bad.
 
@@ -44,9 +52,11 @@ class Halving(Generic[Item, Value]):
     taken out, others are found by halving, in at most log2(n) + 2 further requests for one of n, and twice as many for
     each of several. Before anything is halved for a doubtful error, and before an item is blamed for it, the server
     must have answered for another, which costs up to two more: one that it has answered before or, as long as there is
-    none, one of up to `MAX_STRANGERS` asked alone. If it does not, the error is raised: it is the server's. It is
-    raised, too, when more is refused than answered, so that the search costs more than `FREE_EXTRA` +
-    `EXTRA_PER_ANSWER` for each item that was answered. `on_extra` is told of each request that the search costs.
+    none, one of up to `MAX_STRANGERS` asked alone. If it does not, the error is raised: it is the server's. The first
+    items to blame, and others that were refused but a few times, are asked for once more, after a `pause`; all are, and
+    several times, once a server has answered what it refused before. The error is raised, too, when more is refused
+    than answered, so that the search costs more than `FREE_EXTRA` + `EXTRA_PER_ANSWER` for each item that was answered.
+    `on_extra` is told of each request that the search costs.
     """
 
     def __init__(
@@ -55,12 +65,16 @@ class Halving(Generic[Item, Value]):
         blamed: Callable[[Exception], Blame],
         named: Callable[[Exception, Sequence[Item]], Sequence[int]] = lambda error, items: (),
         on_extra: Callable[[], None] = lambda: None,
+        pause: Callable[[], Awaitable[object]] = _at_once,
     ) -> None:
         self.ask = ask
         self.blamed = blamed
         self.named = named
         self.on_extra = on_extra
+        self.pause = pause
         self.extra = 0
+        self.has_wavered = False
+        self.steady = 0
         self._answered = 0
         self._strangers: list[Item] = []
         self._good: list[Item] = []
@@ -90,8 +104,15 @@ class Halving(Generic[Item, Value]):
             raise error
         self.on_extra()
 
+    def doubts(self, refused: int) -> int:
+        """Give how often to ask once more for an item that was refused so many times, before it is blamed."""
+        if self.has_wavered:
+            return WAVERING
+        return int(refused < SURE_AFTER or self.steady < STEADY_AFTER)
+
     def only_together(self, size: int) -> None:
         """Note that so many items failed together, and none of them alone."""
+        self.has_wavered = True
         self._too_many += 1
         if self._too_many >= TIMES_TOO_MANY:
             self._most, self._too_many = -(-size // 2), 0
@@ -222,6 +243,15 @@ class _Search(Generic[Item, Value]):
             # Has it gone since it answered last? Then others would be blamed for it, too.
             await self._halving.check_server([tried.item], error)
         if blamed is not Blame.ITEM:
+            # That others are answered now does not tell that they would have been then.
+            for _ in range(self._halving.doubts(tried.tries)):
+                await self._halving.pause()
+                again = await self._ask_again([tried], error)
+                if again is None:
+                    self._halving.has_wavered = True
+                    return
+                error = again
+            self._halving.steady += 1
             error.add_note("other items are answered: it is about this one")
         self._blame(tried, error)
 

@@ -5,6 +5,7 @@ The engine answers for any task with whatever was loaded last, so only the answe
 
 import hashlib
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -32,8 +33,12 @@ TINY = 1e-6
 """Numbers below are rounding, nothing else."""
 
 
-PROBED_FROM, PROBE_EVERY = 32, 5.0
-"""Rows from which on a request carries the probe, too; a smaller one does if that many seconds have passed since."""
+PROBED_FROM, PROBE_EVERY = 8, 1.0
+"""Rows, the probe among them, from which on a request carries it; a smaller one does after that many seconds without."""
+
+
+MAX_MOMENTS = 256
+"""Moments that unproven answers are told apart by."""
 
 
 @attrs.define
@@ -43,38 +48,65 @@ class Identity:
     Times are monotonic seconds, passed in. `can_probe` is False where the model answers no probe.
     """
 
-    sure_at: float
     can_probe: bool = True
     _probed: Result | None = None
-    _unsure: int = 0
+    _asked_at: float = float("-inf")
+    _unsure: deque[tuple[float, int]] = attrs.field(factory=deque)
     _size: int | None = None
     _labels: dict[int, str] = attrs.field(factory=dict)
 
-    def is_due(self, task_type: TaskType, rows: int, now: float) -> bool:
-        """Tell whether a request with so many rows is to carry the probe, too."""
+    def is_due(self, task_type: TaskType, rows: int, now: float, *, has_room: bool = True, must: bool = False) -> bool:
+        """Tell whether a request with so many rows is to carry the probe, too; if not `has_room`, by itself after it.
+
+        To tell so once means that it is asked now.
+        """
         if task_type is TaskType.SUMMARY or not self.can_probe:
             return False
-        return rows >= PROBED_FROM or self._probed is None or now - self.sure_at >= PROBE_EVERY
+        is_due = (
+            must
+            or (has_room and rows + 1 >= PROBED_FROM)
+            or self._probed is None
+            or now - self._asked_at >= PROBE_EVERY
+        )
+        if is_due:
+            self._asked_at = now
+        return is_due
 
-    def doubt(self, results: Sequence[Result], probed: Result | None, now: float) -> str | None:
-        """Learn from an answer; says instead why it cannot be the same model's as before, and what else may not be.
+    def doubt(self, results: Sequence[Result], probed: Result | None, began: float, now: float) -> str | None:
+        """Learn from the answer to a request of `began`; says instead why it cannot be the same model's as before.
 
         `probed` is what it makes of the probe, where that was asked, too.
         """
         problem = self._problem(results if probed is None else (*results, probed), probed)
         if problem is not None:
-            return f"{problem}; {self.unsure}"
+            return problem
         if probed is None:
-            self._unsure += len(results)
+            self._doubt_later(len(results), now)
         else:
             self._probed = self._probed or probed
-            self.sure_at, self._unsure = now, 0
+            # What came later than this request was sent may be of a model that came in between.
+            while self._unsure and self._unsure[0][0] <= began:
+                self._unsure.popleft()
         return None
+
+    def _doubt_later(self, count: int, now: float) -> None:
+        self._unsure.append((now, count))
+        if len(self._unsure) > MAX_MOMENTS:
+            # Of a model that answers no probe, nothing is ever proven.
+            earlier = self._unsure.popleft()
+            later = self._unsure.popleft()
+            self._unsure.appendleft((later[0], earlier[1] + later[1]))
+
+    @property
+    def doubtful(self) -> int:
+        """How many answers may be another model's, if the present one is another."""
+        return sum(count for _, count in self._unsure)
 
     @property
     def unsure(self) -> str:
-        """Which answers may be another model's, in words, if the present one is another."""
-        return f"the {self._unsure} answers before may be another model's" if self._unsure else "no answer was wrong"
+        """The same in words."""
+        count = self.doubtful
+        return f"the {count} answers before may be another model's" if count else "no answer was wrong"
 
     def _problem(self, results: Sequence[Result], probed: Result | None) -> str | None:
         for result in results:

@@ -3,7 +3,7 @@
 import pytest
 
 from gts_async.gts import samples
-from gts_async.gts.identity import PROBE_EVERY, PROBED_FROM, PROBES, Identity, alike, fingerprint
+from gts_async.gts.identity import MAX_MOMENTS, PROBE_EVERY, PROBED_FROM, PROBES, Identity, alike, fingerprint
 from gts_async.gts.values import Entity, Extraction, Prediction, Summary, TaskType
 
 
@@ -72,33 +72,49 @@ DOUBTS = [
 
 @pytest.mark.parametrize(("results", "probed", "problem"), DOUBTS)
 def test_what_cannot_come_from_the_model_of_before_is_told(results, probed, problem):
-    identity = Identity(0.0)
-    assert identity.doubt([], FIRST, 1.0) is None
-    doubt = identity.doubt(results, probed, 2.0)
+    identity = Identity()
+    assert identity.doubt([], FIRST, 0.5, 1.0) is None
+    doubt = identity.doubt(results, probed, 1.5, 2.0)
     assert doubt is None if problem is None else problem in doubt
 
 
 def test_answers_since_the_last_probe_are_counted():
-    identity = Identity(0.0)
-    assert identity.doubt([FIRST] * 3, FIRST, 1.0) is None
+    identity = Identity()
+    assert identity.doubt([FIRST] * 3, FIRST, 0.0, 1.0) is None
     assert identity.unsure == "no answer was wrong"
-    for _ in range(2):
-        identity.doubt([FIRST] * 5, None, 2.0)
-    assert identity.doubt([FIRST], predicted(0.3, 0.7, label="b"), 3.0).endswith(
-        "; the 10 answers before may be another model's"
-    )
-    identity.doubt([], FIRST, 4.0)
-    assert identity.unsure == "no answer was wrong"
+    for now in (2.0, 3.0):
+        identity.doubt([FIRST] * 5, None, 1.5, now)
+    assert identity.doubt([FIRST], predicted(0.3, 0.7, label="b"), 3.0, 3.5) is not None
+    assert identity.unsure == "the 10 answers before may be another model's"
+    # A probe that was sent before the last ones were answered says nothing of them.
+    identity.doubt([], FIRST, 2.5, 4.0)
+    assert identity.doubtful == 5
+    identity.doubt([], FIRST, 3.0, 4.0)
+    assert identity.doubtful == 0
+
+
+def test_answers_that_nothing_proves_are_counted_in_bounded_memory():
+    identity = Identity()
+    for now in range(10 * MAX_MOMENTS):
+        identity.doubt([Summary("x")] * 2, None, now, now + 0.5)
+    assert identity.doubtful == 20 * MAX_MOMENTS
+    assert len(identity._unsure) == MAX_MOMENTS
 
 
 def test_the_probe_is_due_first_with_many_rows_and_after_a_while():
-    identity = Identity(100.0)
+    identity = Identity()
     kind = TaskType.CLASSIFICATION
     assert identity.is_due(kind, 1, 100.0)
-    identity.doubt([], FIRST, 100.0)
-    assert [identity.is_due(kind, rows, 101.0) for rows in (1, PROBED_FROM - 1, PROBED_FROM)] == [False, False, True]
-    assert identity.is_due(kind, 1, 100.0 + PROBE_EVERY)
-    assert not identity.is_due(TaskType.SUMMARY, 1000, 1000.0)
+    identity.doubt([], FIRST, 100.0, 100.0)
+    assert [identity.is_due(kind, rows, 100.5) for rows in (1, PROBED_FROM - 2)] == [False, False]
+    assert not identity.is_due(kind, PROBED_FROM, 100.5, has_room=False)
+    assert identity.is_due(kind, PROBED_FROM - 1, 100.5)
+    # Asked with that one, it is not due with those that are in flight at the same time.
+    assert not identity.is_due(kind, 1, 100.5 + PROBE_EVERY - 0.1)
+    assert identity.is_due(kind, 1, 100.5 + PROBE_EVERY)
+    assert not identity.is_due(kind, 1, 100.5 + PROBE_EVERY)
+    assert identity.is_due(kind, 1, 100.5 + PROBE_EVERY, has_room=False, must=True)
+    assert not identity.is_due(TaskType.SUMMARY, 1000, 1000.0, must=True)
     identity.can_probe = False
     assert not identity.is_due(kind, 1000, 1000.0)
 
