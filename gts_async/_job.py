@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import anyio
+import anyio.to_thread
 import attrs
 import msgspec
 
@@ -19,7 +20,8 @@ from gts_async._errors import (
     WrongState,
 )
 from gts_async._files.archive import unpack
-from gts_async._files.download import download
+from gts_async._files.download import download, forget
+from gts_async._files.part import check_folder
 from gts_async._files.progress import OnProgress
 from gts_async._flow.course import Course
 from gts_async._flow.exits import OnExit, settled
@@ -127,17 +129,21 @@ class Job:
         """Fetch the model into `directory` (made if need be) and give the files that are there now.
 
         The cloud packs the whole model folder into one zip file; with `extract` its files are put into the directory
-        and the zip is dropped, else the zip itself is kept. A download that was cut goes on where it was at the next
-        call. Raises WrongState if there is no model to fetch (yet), NotSupported where the dialect hands out no URL,
+        and the zip is dropped, else the zip itself is kept. A new directory appears whole, or not at all; into one that
+        exists the files are moved one by one. A download that was cut or killed goes on where it was at the next call,
+        and one that could not be unpacked, as on a full disk, need not be fetched again.
+
+        Raises WrongState if there is no model to fetch (yet), NotSupported where the dialect hands out no URL,
         FileError and its kinds, and TransportError.
         """
-        link = signed(await self._url())
         target = Path(directory)
+        await anyio.to_thread.run_sync(check_folder, target)
+        link = signed(await self._url())
         try:
-            await anyio.Path(target).mkdir(parents=True, exist_ok=True)
+            packed = await self._packed(target) if extract else target / PACKED
+            await anyio.Path(packed.parent).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FileError(f"{target}: cannot be made ({error.strerror})", path=str(target)) from error
-        packed = target / (PACKED if not extract else f".{self.id}.zip")
         await download(
             await self._cloud.store(),
             link.reveal(),
@@ -146,12 +152,30 @@ class Job:
             progress=progress,
             sleep=self._cloud.clock.sleep,
             fence=self._cloud.fence,
+            keeps_note=extract,
         )
         if not extract:
             return [packed]
-        paths = await unpack(packed, target, progress=progress)
-        await anyio.Path(packed).unlink(missing_ok=True)
+        try:
+            paths = await unpack(packed, target, progress=progress)
+        except FileError as error:
+            if error.path == str(packed):
+                # It would be no better the next time.
+                await forget(packed)
+            raise
+        await forget(packed)
         return paths
+
+    async def _packed(self, directory: Path) -> Path:
+        """Give where the zip lies until it is unpacked: beside a directory that is to appear whole, else within it."""
+        within = directory / f".{self.id}.zip"
+        if not directory.name:
+            return within
+        beside = directory.with_name(f".{directory.name}.{self.id}.zip")
+        begun = (beside, Path(f"{beside}.part"), Path(f"{beside}.part.json"))
+        if not await anyio.Path(directory).exists() or any([await anyio.Path(path).exists() for path in begun]):
+            return beside
+        return within
 
     async def _url(self) -> str:
         if not self._cloud.dialect.has_urls:

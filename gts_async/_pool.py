@@ -135,7 +135,7 @@ class InferencePool(Predicting):
                 self._races.set_aside(member, failed[member.worker])
         if len(members) > 1:
             for session in self._sessions:
-                session._max_attempts = ATTEMPTS
+                session._model.max_attempts = ATTEMPTS
         self._batcher = Batcher(self._each, max_batch=samples_in(self.max_batch), max_at_once=self.max_at_once)
         return self
 
@@ -170,7 +170,7 @@ class InferencePool(Predicting):
     ) -> None:
         try:
             if error is None:
-                await asyncio.gather(*(session._prove_last() for session in self._entered))
+                await asyncio.gather(*(session._model.prove() for session in self._entered))
         finally:
             # One task for all of it: a cancelled caller waits until every model is released, which each session bounds.
             await finished(self._close())
@@ -188,7 +188,7 @@ class InferencePool(Predicting):
             self._own.retries += races.retries
             self._own.hedges += races.hedges
         for session in self._sessions:
-            session._max_attempts = None
+            session._model.max_attempts = None
         entered, self._entered = self._entered, set()
         await _left(entered)
 
@@ -260,7 +260,7 @@ class InferencePool(Predicting):
             self._races.crew.lose(member, error)
 
     def _may_hedge(self) -> bool:
-        return self._is_hedging and all(session._is_single_use is False for session in self._sessions)
+        return self._is_hedging and all(session._model.is_single_use is False for session in self._sessions)
 
     @property
     def _clock(self) -> Clock:

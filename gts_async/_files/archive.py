@@ -3,23 +3,24 @@
 Only zip, which is what the cloud makes. Nothing that was unpacked is ever loaded: a pickle in it runs code when it is.
 """
 
+import errno
+import fcntl
 import os
-import secrets
-import shutil
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
 
 from gts_async._errors import DownloadCorrupt, FileError, UnsafePath
-from gts_async._files.disk import DiskThread, step, translated
-from gts_async._files.members import DEFAULT_LIMITS, ArchiveLimits, Member, check_count, plan
+from gts_async._files.disk import DiskThread, may_write, opened, step, translated
+from gts_async._files.members import DEFAULT_LIMITS, ArchiveLimits, Member, check_count, folders_of, plan
 from gts_async._files.progress import OnProgress, Progress
+from gts_async._files.staging import staged, sync_file, sync_folder
 
 PIECE = 1 << 20
 STEP = 8 << 20
@@ -33,8 +34,10 @@ async def unpack(
 ) -> list[Path]:
     """Unpack the zip `archive` into the folder `directory`; give the files' paths, in the archive's order.
 
-    Everything is unpacked beside its place first. Then a new `directory` appears whole; into one that exists each file
-    is moved by itself, taking the place of its namesake, and what else is there stays: so unpacking twice works.
+    Everything is unpacked beside its place first, and synced. Then a new `directory` appears whole, or not at all; into
+    one that exists each file is moved by itself, taking the place of its namesake, and what else is there stays: so
+    unpacking twice works, and after a crash between two files it makes them whole. What a crash left beside is removed.
+    Files and folders are made with the modes of your umask, without any that the archive names, and the present time.
     ``/data/``, where the cloud's uploader has the model, is not part of the paths.
 
     Raises FileMissing, UnsafePath, DownloadCorrupt and FileError, and leaves `directory` as it was, for what `plan` in
@@ -43,9 +46,11 @@ async def unpack(
     thread = DiskThread()
     unpacking = _Unpacking(Path(archive), Path(directory), limits)
     steps = unpacking.steps()
+    told = 0
     try:
         while (done := await thread.run(step, steps)) is not None:
-            if progress is not None:
+            if progress is not None and done != told:
+                told = done
                 progress(Progress(unpacking.archive.name, done, unpacking.total))
     finally:
         # Closing the steps removes what is unpacked beside its place, cancelled or not.
@@ -67,7 +72,10 @@ class _Unpacking:
 
     def steps(self) -> Generator[int, None, None]:
         """Do the work; between the steps, which give the bytes unpacked so far, it may be closed."""
-        with _read_errors(self.archive), open(self.archive, "rb") as file:
+        with _read_errors(self.archive), opened(self.archive) as file:
+            with suppress(OSError):
+                # A download that would take it back from under us is refused then, where locks are known.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             check_count(file, str(self.archive), self.limits)
             with zipfile.ZipFile(file) as content:
                 size = os.fstat(file.fileno()).st_size
@@ -78,17 +86,13 @@ class _Unpacking:
 
     def _unpacked(self, content: zipfile.ZipFile, members: Sequence[Member]) -> Generator[int, None, None]:
         is_new = not os.path.lexists(self.directory)
-        place = self.directory.parent if is_new else self.directory
-        staging = place / f".{self.directory.name}.unpacking-{secrets.token_hex(4)}"
-        staging.mkdir()
-        try:
+        with staged(self.directory, self.directory.parent if is_new else self.directory) as staging:
             yield from self._fill(staging, content, members)
             if is_new:
                 os.rename(staging, self.directory)
+                sync_folder(self.directory.parent)
             else:
                 self._merge(staging, members)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
         self.files = [self.directory.joinpath(*member.parts) for member in members if not member.is_folder]
 
     def _fill(self, staging: Path, content: zipfile.ZipFile, members: Sequence[Member]) -> Generator[int, None, None]:
@@ -102,6 +106,11 @@ class _Unpacking:
                 if since >= STEP:
                     since = 0
                     yield done
+        for count in self._synced(staging, members):
+            since += count
+            if since >= STEP:
+                since = 0
+                yield done
 
     def _inflate(self, content: zipfile.ZipFile, member: Member, path: Path) -> Iterator[int]:
         """Write one file; gives the bytes of each piece. More than was declared is never written."""
@@ -121,15 +130,39 @@ class _Unpacking:
             while piece := source.read(PIECE):
                 yield piece
 
+    def _synced(self, staging: Path, members: Sequence[Member]) -> Iterator[int]:
+        """Have all on the disk itself before it is put in place: who sees it may drop the archive. Gives sizes."""
+        for member in members:
+            if not member.is_folder:
+                sync_file(staging.joinpath(*member.parts))
+                yield max(SMALL, member.info.file_size)
+        for folder in folders_of(members):
+            sync_folder(staging.joinpath(*folder))
+        sync_folder(staging)
+
     def _merge(self, staging: Path, members: Sequence[Member]) -> None:
         """Move each file to its place in the folder that is there; nothing is moved unless all can be."""
         for member in members:
             self._check_place(member)
+        folders = [self.directory.joinpath(*parts) for parts in folders_of(members)]
+        made: list[Path] = []
+        try:
+            for folder in folders:
+                if not folder.is_dir():
+                    folder.mkdir()
+                    made.append(folder)
+                elif not may_write(folder):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        except OSError:
+            for folder in reversed(made):
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
         for member in members:
-            place = self.directory.joinpath(*member.parts)
-            (place if member.is_folder else place.parent).mkdir(parents=True, exist_ok=True)
             if not member.is_folder:
-                os.replace(staging.joinpath(*member.parts), place)
+                os.replace(staging.joinpath(*member.parts), self.directory.joinpath(*member.parts))
+        for folder in (self.directory, *folders):
+            sync_folder(folder)
 
     def _check_place(self, member: Member) -> None:
         place = self.directory

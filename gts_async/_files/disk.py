@@ -70,6 +70,11 @@ def translated(path: Path | str, what: str) -> Iterator[None]:
         raise kind(f"{what}: {path}: {error.strerror or error}", path=os.fspath(path)) from error
 
 
+def may_write(folder: Path) -> bool:
+    """Tell whether files can be made in the folder."""
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 @contextmanager
 def opened(path: Path | str) -> Iterator[BinaryIO]:
     """Open a regular file for reading; FileMissing for anything else."""

@@ -1,7 +1,7 @@
 """Fetching one object of a store into a file: resumed when cut, verified, and never half there.
 
-The request goes to another origin than the API and carries nothing of it: no token, no cookie, no header of the
-client's. What is on the disk meanwhile is in `part`, which URLs are followed in `address`, unpacking in `archive`.
+The request is in `asking`, what is on the disk meanwhile in `part`, which URLs are followed in `address`, unpacking in
+`archive`.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from gts_async._errors import (
     FileError,
     TransportError,
     UnexpectedAnswer,
+    plain,
 )
 from gts_async._files import address, store
+from gts_async._files.asking import PATIENT, READ, Asking, MinimumSpeed
 from gts_async._files.disk import DiskThread, step
 from gts_async._files.part import Part, Version
 from gts_async._files.progress import OnProgress, Progress
-from gts_async._net.client import sent
 from gts_async._net.retry import RetryPolicy
 from gts_async._net.secret import Secret, signed
-from gts_async._net.slots import BODY_READ
 from gts_async._net.translation import WithoutFrames, without_secrets
 
 BATCH = 2 << 20
@@ -38,24 +38,6 @@ BATCH = 2 << 20
 
 MAX_PIECES = 1024
 """Pieces written at a time, however small they are: each costs more memory than the bytes in it."""
-
-READ = 256 << 10
-"""Bytes read at a time, which is what asyncio takes from a socket at once; anyio copies what is left over otherwise."""
-
-MAX_REDIRECTS = 5
-CONNECT_TIME = 10.0
-"""Seconds for one connection to be made."""
-
-
-@attrs.frozen
-class MinimumSpeed:
-    """A connection over which fewer than `size` bytes arrive within `seconds` is given up, and the download resumed."""
-
-    size: int = 1024
-    seconds: float = 30.0
-
-
-PATIENT = MinimumSpeed()
 
 
 async def download(
@@ -70,17 +52,18 @@ async def download(
     chance: Callable[[], float] = random.random,
     fence: address.Fence = address.PUBLIC,
     minimum_speed: MinimumSpeed = PATIENT,
+    keeps_note: bool = False,
 ) -> Path:
     """Fetch `url` into the file `target` and give its path; the target is there whole and verified, or as it was.
 
     The bytes are the object's own, never decoded. They collect in ``<target>.part`` (mode 0600, and so will be the
     target); a later call with the same target goes on where this one was cut, cancelled or killed, if the store gave a
-    strong ETag that is still the object's. The size is compared always, the MD5 where the store tells it.
+    strong ETag that is still the object's. The size is compared always, and every checksum that the store tells.
 
     `fresh_url` is asked for another URL of the same object when the store refuses this one (they expire), once without
     progress in between. `max_attempts` counts tries without progress; between them we wait as RetryPolicy does.
     `fence` says where the URL and every redirect may lead; through `address.HERE` they may lead to this machine, also
-    over plain http.
+    over plain http. `keeps_note` is as `Part` has it: a finished target is fetched again only if it has changed.
 
     Raises before any traffic UnsafeURL and FileError (no such folder, not writable, another download to it is under
     way). Later Denied, NotFound or another ServiceError for the store's refusal, UnexpectedAnswer, TransportError when
@@ -92,7 +75,7 @@ async def download(
     with WithoutFrames():
         address.checked(link.reveal(), fence)
     retry = RetryPolicy(max_attempts=max_attempts)
-    part = Part(Path(target))
+    part = Part(Path(target), keeps_note=keeps_note)
     disk = DiskThread()
     try:
         await disk.run(part.open, address.shown(link.reveal()))
@@ -113,6 +96,11 @@ async def download(
     finally:
         await disk.finish(part.close)
     return part.target
+
+
+async def forget(target: Path) -> None:
+    """Remove a finished target that was fetched with `keeps_note`, and its note."""
+    await DiskThread().finish(Part(target, keeps_note=True).forget)
 
 
 @attrs.define(kw_only=True)
@@ -138,12 +126,12 @@ class _Fetching:
     """The most bytes that ever were in the part: to begin anew and come as far again is no progress."""
     was_renewed: bool = False
     """Whether the URL was, since there was progress."""
-    patience: asyncio.Timeout = attrs.field(factory=lambda: asyncio.timeout(None))
-    """Bounds waiting for the network, and nothing else."""
     objection: Exception | None = None
     """What the user's `progress` raised: it may look like an error of the network."""
-    asked: list[Secret] = attrs.field(factory=list)
-    """The URLs of the last try: the first one, and where it redirected to."""
+    told: int = 0
+    """The bytes that `progress` was told of last."""
+    asking: Asking = attrs.field(init=False)
+    """The present try."""
 
     async def run(self) -> None:
         self.reached = await self.disk.run(self.part.position)
@@ -171,22 +159,18 @@ class _Fetching:
     async def _try(self) -> store.Setback | None:
         """Send one request and take what comes; None if all bytes are there now."""
         handled = sys.exception()
+        self.asking = Asking(self.client, self.link, self.fence, self.minimum_speed)
         try:
             with WithoutFrames():
-                async with asyncio.timeout(None) as self.patience:
+                async with self.asking.patience:
                     return await self._request()
         except (httpx.TransportError, TimeoutError, OSError) as error:
             if isinstance(error, FileError) or error is self.objection:
                 raise
-            slow = f"fewer than {self.minimum_speed.size} bytes came in {self.minimum_speed.seconds:g} s"
-            setback = store.broken(error, self.part.version.url, slow, hide=self._hide)
-            setback.error.__cause__ = without_secrets(error, handled, hide=self._hide, url=self.part.version.url)
+            url, hide = self.part.version.url, self.asking.hide
+            setback = store.broken(error, url, self.asking.slow, hide=hide)
+            setback.error.__cause__ = without_secrets(error, handled, hide=hide, url=url)
             return setback
-
-    def _hide(self, said: str) -> str:
-        for link in self.asked:
-            said = link.hide(said)
-        return said
 
     async def _overcome(self, setback: store.Setback) -> None:
         """Do what may help against the setback, or raise its error."""
@@ -209,77 +193,46 @@ class _Fetching:
         await self.sleep(wait)
 
     async def _request(self) -> store.Setback | None:
-        position = await self.disk.run(self.part.position)
-        version = self.part.version
+        first = await self._first()
         headers = [("accept-encoding", "identity")]
-        if position and version.etag is not None:
-            headers += [("range", f"bytes={position}-"), ("if-range", version.etag)]
-        elif position:
-            # Without a strong ETag nobody can tell whether the rest would be the rest of the same object.
-            position = 0
-            await self.disk.run(self.part.restart, Version(version.url))
-        response = await self._answer(headers)
+        if first is not None:
+            headers += [("range", f"bytes={first}-"), ("if-range", str(self.part.version.etag))]
+        response = await self.asking.answer(headers)
         try:
-            return await self._take(response, position)
+            return await self._take(response, first)
         finally:
             await response.aclose()
 
-    async def _answer(self, headers: list[tuple[str, str]]) -> httpx.Response:
-        """Send the GET, following redirects by hand: each is checked like the URL itself."""
-        self.asked, was_https = [self.link], False
-        for _ in range(MAX_REDIRECTS + 1):
-            response = await sent(self.client, self._get(headers, was_https=was_https), auth=None)
-            was_https = was_https or response.request.url.scheme == "https"
-            if response.status_code not in (301, 302, 303, 307, 308) or not response.headers.get("location"):
-                return response
-            await response.aclose()
-            self.asked.append(signed(address.joined(self.asked[-1].reveal(), response.headers["location"])))
-        raise UnexpectedAnswer(call=store.CALL, problem=f"more than {MAX_REDIRECTS} redirects")
-
-    def _get(self, headers: list[tuple[str, str]], *, was_https: bool) -> httpx.Request:
-        """Build the request here and not by the client: its own headers, cookies and parameters must not go along."""
-        link = self.asked[-1]
-        parsed = address.checked(link.reveal(), self.fence, is_redirect_from_https=was_https)
-        return httpx.Request("GET", parsed, headers=headers, extensions=self._extensions(parsed, link.reveal()))
-
-    def _extensions(self, parsed: httpx.URL, url: str) -> dict[str, object]:
-        silence = self.minimum_speed.seconds
-        extensions: dict[str, object] = {
-            # Waiting for a free connection is bounded by nothing: other downloads may rightly take hours.
-            "timeout": {"connect": CONNECT_TIME, "read": silence, "write": silence, "pool": None},
-            "trace": address.guard(parsed, self.fence, on_event=self._heard),
-            BODY_READ: READ,
-        }
-        if (exact := address.target(url)) != parsed.raw_path:
-            extensions["target"] = exact
-        return extensions
-
-    def _heard(self, event: str) -> None:
-        """Count the patience from the newest event: httpx's timeouts see neither dripping headers nor a slow TLS."""
-        if event.endswith(".started") and "close" not in event:
-            self._be_patient()
-
-    def _be_patient(self) -> None:
-        if not self.patience.expired():
-            self.patience.reschedule(asyncio.get_running_loop().time() + self.minimum_speed.seconds)
-
-    async def _take(self, response: httpx.Response, position: int) -> store.Setback | None:
-        """Take what an answer brings: the rest, the whole, nothing any more, or a refusal."""
-        self.patience.reschedule(None)
+    async def _first(self) -> int | None:
+        """Give the byte from which on to ask, None for all of them."""
+        position = await self.disk.run(self.part.position)
         version = self.part.version
-        if response.status_code == 206 and position:
-            return await self._take_rest(response, position)
+        if not position:
+            return None
+        if version.etag is None:
+            # Without a strong ETag nobody can tell whether the rest would be the rest of the same object.
+            await self.disk.run(self.part.restart, Version(version.url))
+            return None
+        # Nothing lies behind the last byte, and Aliyun sends the whole object for a range of nothing: ask for that one.
+        return position - 1 if position == version.size else position
+
+    async def _take(self, response: httpx.Response, first: int | None) -> store.Setback | None:
+        """Take what an answer brings: the rest, the whole, nothing any more, or a refusal."""
+        version = self.part.version
+        if response.status_code == 206 and first is not None:
+            return await self._take_rest(response, first)
         if response.status_code == 200:
             # Also the answer to a request for the rest, if the object is another now or ranges are not known.
-            await self.disk.run(self.part.restart, store.version(response, version.url))
-            return await self._receive(response, 0)
-        if response.status_code == 416 and position:
+            found = store.version(response, version.url)
+            await self.disk.run(self.part.restart, found)
+            return await self._receive(response, 0, found.size)
+        if response.status_code == 416 and first is not None:
             told = store.whole_size(response)
-            if (version.size if told is None else told) == position:
+            if (version.size if told is None else told) == await self.disk.run(self.part.position):
                 return None
             return await self._begin_anew("the object is shorter than what has arrived")
-        self._be_patient()
-        return store.refusal(response, await store.beginning(response), version.url, hide=self._hide)
+        self.asking.be_patient()
+        return store.refusal(response, await store.beginning(response), version.url, hide=self.asking.hide)
 
     async def _take_rest(self, response: httpx.Response, position: int) -> store.Setback | None:
         version = self.part.version
@@ -290,33 +243,31 @@ class _Fetching:
             return await self._begin_anew("the object's size has changed")
         if version.size is None and span.total is not None:
             await self.disk.run(self.part.learn, attrs.evolve(version, size=span.total))
-        return await self._receive(response, position)
+        return await self._receive(response, position, span.end)
 
     async def _begin_anew(self, problem: str) -> store.Setback:
         await self.disk.run(self.part.restart, Version(self.part.version.url))
         error = UnexpectedAnswer(call=store.CALL, problem=f"{self.part.version.url}: {problem}")
         return store.Setback(error, may_pass=True)
 
-    async def _receive(self, response: httpx.Response, position: int) -> store.Setback | None:
-        """Write the body behind `position`; what came is kept however it ends."""
-        version = self.part.version
-        if version.size is None and version.md5 is None and not store.is_framed(response):
-            raise self._corrupt("the store announced neither length nor checksum, so a cut would not show")
-        batch: list[bytes] = []
+    async def _receive(self, response: httpx.Response, position: int, end: int | None) -> store.Setback | None:
+        """Write the body behind `position`, which must not go on behind `end`; what came is kept however it ends."""
+        self._check_body(response, end)
+        start, batch = position, list[bytes]()
         held = counted = 0
         writing: Future[None] | None = None
-        self._be_patient()
+        self.asking.be_patient()
         try:
             async with aclosing(store.pieces(response)) as pieces:
                 async for piece in pieces:
                     batch.append(piece)
                     held += len(piece)
                     counted += len(piece)
-                    if version.size is not None and position + held > version.size:
-                        raise self._corrupt(f"the store sent more than the {version.size} bytes it announced")
+                    if end is not None and position + held > end:
+                        raise self._corrupt(f"the store sent more than the {end - start} bytes it announced")
                     if counted >= self.minimum_speed.size:
                         counted = 0
-                        self._be_patient()
+                        self.asking.be_patient()
                     if held >= BATCH or len(batch) >= MAX_PIECES:
                         await self._written(writing, position)
                         writing = self.disk.submit(self.part.write, position, batch)
@@ -324,28 +275,39 @@ class _Fetching:
         finally:
             # Queued behind the write before it, also when we are cut or cancelled here.
             self.disk.submit(self.part.write, position, batch)
-        self.patience.reschedule(None)
-        return await self._ended(await self.disk.run(self.part.position))
+        self.asking.wait_for_ever()
+        return await self._ended(await self.disk.run(self.part.position), is_whole=response.status_code == 200)
+
+    def _check_body(self, response: httpx.Response, end: int | None) -> None:
+        """Raise what makes a body worthless before it is read."""
+        if end is None and not self.part.version.checksums and not store.is_framed(response):
+            raise self._corrupt("the store announced neither length nor checksum, so a cut would not show")
+        if store.is_packed_on_the_way(response):
+            coding = plain(response.headers["content-encoding"], 40)
+            raise UnexpectedAnswer(call=store.CALL, problem=f"the object came packed ({coding}), not as it is")
 
     async def _written(self, writing: Future[None] | None, position: int) -> None:
         """Wait for the write before this one; a slow disk does not count against the network's speed."""
         if writing is None:
             return
-        self.patience.reschedule(None)
+        self.asking.wait_for_ever()
         await asyncio.wrap_future(writing)
-        self._be_patient()
-        self._report(position)
+        self.asking.be_patient()
+        if abs(position - self.told) >= READ:
+            self._report(position)
 
-    async def _ended(self, position: int) -> store.Setback | None:
+    async def _ended(self, position: int, *, is_whole: bool) -> store.Setback | None:
+        """Tell whether all bytes are there; that a part of unknown size is the last one, only the next answer tells."""
         version = self.part.version
         self._report(position)
-        if version.size is None:
+        if version.size is None and is_whole:
             await self.disk.run(self.part.learn, attrs.evolve(version, size=position))
-        elif position < version.size:
-            return store.broken(None, version.url, hide=self._hide)
+        elif version.size is None or position < version.size:
+            return store.broken(None, version.url, hide=self.asking.hide)
         return None
 
     def _report(self, done: int, *, is_acknowledged: bool = False) -> None:
+        self.told = done
         if self.progress is None:
             return
         try:

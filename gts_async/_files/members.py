@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import struct
+import unicodedata
 import zipfile
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -31,12 +32,17 @@ RATIO_MATTERS_FROM = 64 << 20
 MAX_DEPTH = 64
 MAX_COMPONENT = 255
 MAX_PATH = 2048
+MAX_LISTING = 64 << 20
+"""Bytes that the list of members may take: zipfile reads it whole, and a member's entry may have 192 KB."""
+
 PACKED_UNDER = "/data/"
 """Where the cloud's uploader has the model's volume: it names every member absolutely (`pkg/storage/pack.go`)."""
 
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{n}{i}" for n in ("COM", "LPT") for i in range(1, 10))})
-_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069\\]")
+"""Control characters, also those that turn the direction of what is shown, what is no character, and backslashes."""
+
 _DRIVE = re.compile("[A-Za-z]:")
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -59,7 +65,8 @@ def plan(infos: Sequence[zipfile.ZipInfo], archive: str, size: int, limits: Arch
     Leading slashes are dropped, and with them the uploader's mount point ``/data/`` where every member has it, so that
     the model's own files come to lie directly in the folder. Raises UnsafePath for a name that would leave the folder
     or that some system would misread, for links and devices, for two files of one name; DownloadCorrupt for members
-    that overlap; FileError for what is too much, encrypted or packed in an unknown way.
+    that overlap; FileError for what is too much, encrypted or packed in an unknown way. Names that some systems take
+    for the same, for they differ only in case or in how their letters are composed, count as one.
     """
     packed = all(info.orig_filename.startswith(PACKED_UNDER) for info in infos)
     members = []
@@ -77,12 +84,22 @@ def plan(infos: Sequence[zipfile.ZipInfo], archive: str, size: int, limits: Arch
     return tuple(members)
 
 
+def folders_of(members: Sequence[Member]) -> list[tuple[str, ...]]:
+    """Give all folders that the members need, each behind the one that it is in."""
+    found: set[tuple[str, ...]] = set()
+    for member in members:
+        found.update(member.parts[:depth] for depth in range(1, len(member.parts) + member.is_folder))
+    return sorted(found, key=len)
+
+
 def check_count(file: BinaryIO, archive: str, limits: ArchiveLimits) -> None:
     """Raise FileError if the archive lists more members than allowed, before anybody makes an object of each.
 
     Walks the list as zipfile does, which believes its length in bytes and not the number written beside it.
     """
     start, length = _listing(file)
+    if length > MAX_LISTING:
+        raise FileError(f"{archive}: its list of members takes {length} bytes, more than {MAX_LISTING}", path=archive)
     file.seek(start)
     count = 0
     while length >= _ENTRY.size:
@@ -163,19 +180,34 @@ def _check_kind(archive: str, info: zipfile.ZipInfo) -> None:
 
 
 def _check_collisions(archive: str, members: Sequence[Member]) -> None:
+    spelled: dict[tuple[str, ...], tuple[str, ...]] = {}
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = set()
     for member in members:
+        name = member.info.orig_filename
+        key = tuple(map(_folded, member.parts))
+        for depth in range(1, len(key) + 1):
+            if spelled.setdefault(key[:depth], member.parts[:depth]) != member.parts[:depth]:
+                raise _unsafe(archive, name, "is there in another spelling, too, which is the same on some systems")
         if member.is_folder:
-            folders.add(member.parts)
-        elif member.parts in files:
-            raise _unsafe(archive, member.info.orig_filename, "is there twice")
+            folders.add(key)
+        elif key in files:
+            raise _unsafe(archive, name, "is there twice")
         else:
-            files.add(member.parts)
-        folders.update(member.parts[:depth] for depth in range(1, len(member.parts)))
+            files.add(key)
+        folders.update(key[:depth] for depth in range(1, len(key)))
     both = files & folders
     if both:
-        raise _unsafe(archive, "/".join(min(both)), "is both a file and a folder")
+        raise _unsafe(archive, "/".join(spelled[min(both)]), "is both a file and a folder")
+
+
+def _folded(part: str) -> str:
+    """Give what a name is to a system that knows no case and composes letters in its own way."""
+    return (
+        part
+        if part.isascii() and part.islower()
+        else unicodedata.normalize("NFD", unicodedata.normalize("NFD", part).casefold())
+    )
 
 
 def _check_amount(archive: str, members: Sequence[Member], size: int, limits: ArchiveLimits) -> None:

@@ -5,10 +5,10 @@ Everything here blocks and runs in the transfer's DiskThread. Where the bytes co
 
 import errno
 import fcntl
-import hashlib
 import os
+import re
 import stat
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,13 +16,18 @@ import attrs
 
 from gts_async import wire
 from gts_async._errors import DownloadCorrupt, FileError, UnexpectedAnswer, UnsafePath
-from gts_async._files.disk import translated
+from gts_async._files.checksums import Summing
+from gts_async._files.disk import may_write, translated
+from gts_async._files.staging import sync_folder
 
-CHECKED_AT_ONCE = 8 << 20
-"""Bytes that are hashed between two chances to cancel."""
+READ_AT_ONCE = 8 << 20
+"""Bytes that are read between two chances to cancel."""
 
 MAX_AT_ONCE = 1024
 """Pieces that one system call writes (IOV_MAX)."""
+
+STRONG = re.compile(r'"[!#-~]+"')
+"""An ETag that is the same for the same bytes only."""
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -31,25 +36,28 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 class Version:
     """Which object, and which state of it, a part is the beginning of.
 
-    `url` is without its query. `etag` is there only if it is a strong one, fit for If-Range; `size` in bytes, `md5` in
-    lower-case hex, if the store told them.
+    `url` is without its query. `etag` is there only if it is a strong one, fit for If-Range; `size` in bytes, and
+    `checksums`, if the store told them.
     """
 
     url: str = ""
     etag: str | None = None
     size: int | None = None
-    md5: str | None = None
+    checksums: tuple[str, ...] = ()
 
 
 class Part:
     """``<target>.part``, locked against other downloads to the same target, and its note ``<target>.part.json``.
 
     The target itself is touched once, by `promote`. `close` keeps what has arrived, so that another process may go on.
-    `is_inherited` tells whether the part's beginning is from an earlier download.
+    `is_inherited` tells whether the part's beginning is from an earlier download. With `keeps_note` the note stays
+    beside the finished target too: the next such download asks whether that is the object still, and `forget` is for
+    whoever needs it no more.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, keeps_note: bool = False) -> None:
         self.target = target
+        self.keeps_note = keeps_note
         self.path = target.with_name(f"{target.name}.part")
         self.note = target.with_name(f"{target.name}.part.json")
         self.version = Version()
@@ -57,6 +65,7 @@ class Part:
         self._position = 0
         self._descriptor: int | None = None
         self._failure: FileError | None = None
+        self._summing = Summing(())
 
     def open(self, url: str) -> Version:
         """Open or make the part, lock it, and give what it is the beginning of.
@@ -66,6 +75,8 @@ class Part:
         """
         self._check_target()
         with translated(self.path, "cannot download to"):
+            if self.keeps_note and self.note.exists() and not self.path.exists():
+                self._take_back()
             self._descriptor = self._locked()
             size = os.fstat(self._descriptor).st_size
             version = self._noted()
@@ -73,6 +84,7 @@ class Part:
                 self.restart(Version(url))
             else:
                 self.version, self._position, self.is_inherited = version, size, size > 0
+                self._summing = Summing(version.checksums)
         return self.version
 
     def position(self) -> int:
@@ -89,6 +101,7 @@ class Part:
             self._position = 0
             self.is_inherited = False
             self.version = version
+            self._summing = Summing(version.checksums)
             self._write_note()
 
     def learn(self, version: Version) -> None:
@@ -97,7 +110,7 @@ class Part:
         with translated(self.path, "cannot write"):
             self._write_note()
 
-    def write(self, position: int, pieces: Iterable[bytes]) -> None:
+    def write(self, position: int, pieces: Sequence[bytes]) -> None:
         """Append the bytes that begin at `position`.
 
         Does nothing if the part has not come that far (a write that was still queued is dropped when its waiter is
@@ -115,22 +128,26 @@ class Part:
         except FileError as error:
             self._failure = error
             raise
+        if self._summing and self._summing.position == position:
+            for piece in pieces:
+                self._summing.update(piece)
 
     def check(self) -> Generator[int, None, None]:
-        """Compare with what the store announced, `CHECKED_AT_ONCE` bytes a step; raises DownloadCorrupt."""
+        """Compare with what the store announced; raises DownloadCorrupt.
+
+        What was not summed up when it was written, because an earlier download did that, is read again,
+        `READ_AT_ONCE` bytes a step.
+        """
         self._check_size()
-        if self.version.md5 is None:
-            return
-        digest = hashlib.md5(usedforsecurity=False)
-        done = 0
+        summing = self._summing
         with translated(self.path, "cannot read"):
-            while data := os.pread(self._open_descriptor, CHECKED_AT_ONCE, done):
-                digest.update(data)
-                done += len(data)
-                yield done
-        if digest.hexdigest() != self.version.md5:
+            while summing and (data := os.pread(self._open_descriptor, READ_AT_ONCE, summing.position)):
+                summing.update(data)
+                yield summing.position
+        if wrong := summing.wrong():
             raise DownloadCorrupt(
-                f"{self.target}: the MD5 of what arrived is not the one that the store announced", path=str(self.target)
+                f"{self.target}: the {wrong} of what arrived is not the one that the store announced",
+                path=str(self.target),
             )
 
     def _check_size(self) -> None:
@@ -150,15 +167,22 @@ class Part:
                 self.discard()
                 raise
             os.replace(self.path, self.target)
-            self._sync_folder()
-            self.note.unlink(missing_ok=True)
+            sync_folder(self.target.parent)
+            if not self.keeps_note:
+                self._drop_note()
         self._release()
+
+    def forget(self) -> None:
+        """Remove the finished target and its note."""
+        with translated(self.target, "cannot remove"):
+            self.target.unlink(missing_ok=True)
+            self._drop_note()
 
     def discard(self) -> None:
         """Remove the part and its note."""
-        with suppress(OSError):
-            self.note.unlink(missing_ok=True)
-            self.path.unlink(missing_ok=True)
+        for path in (self._fresh_note, self.note, self.path):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         self._release()
 
     def close(self) -> None:
@@ -177,11 +201,29 @@ class Part:
         return self._descriptor
 
     def _check_target(self) -> None:
+        check_name(self.target)
         with translated(self.target, "cannot download to"):
             if not stat.S_ISDIR(os.stat(self.target.parent).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             if self.target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    def _take_back(self) -> None:
+        """Let the finished target be a part again, unless somebody is at it: whoever unpacks it has locked it."""
+        try:
+            descriptor = os.open(self.target, os.O_RDWR | _FLAGS)
+        except OSError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(self.target, self.path)
+        except BlockingIOError as error:
+            raise self._under_way() from error
+        finally:
+            os.close(descriptor)
+
+    def _under_way(self) -> FileError:
+        return FileError(f"{self.target}: another download to it is under way", path=str(self.target))
 
     def _locked(self) -> int:
         while True:
@@ -193,7 +235,7 @@ class Part:
                     return descriptor
             except BlockingIOError as error:
                 os.close(descriptor)
-                raise FileError(f"{self.target}: another download to it is under way", path=str(self.target)) from error
+                raise self._under_way() from error
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -227,29 +269,54 @@ class Part:
             return None
         with os.fdopen(descriptor, "rb") as file:
             try:
-                return wire.decode(file.read(1 << 16), Version, call="download")
+                version = wire.decode(file.read(1 << 16), Version, call="download")
             except (UnexpectedAnswer, OSError):
                 return None
+        return version if version.etag is None or STRONG.fullmatch(version.etag) else None
 
     def _write_note(self) -> None:
-        fresh = self.note.with_name(f"{self.note.name}.new")
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(wire.encode(self.version))
-        os.replace(fresh, self.note)
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._fresh_note.unlink(missing_ok=True)
+        descriptor = os.open(self._fresh_note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(wire.encode(self.version))
+            os.replace(self._fresh_note, self.note)
+        except OSError:
+            self._fresh_note.unlink(missing_ok=True)
+            raise
+
+    @property
+    def _fresh_note(self) -> Path:
+        return self.note.with_name(f"{self.note.name}.new")
+
+    def _drop_note(self) -> None:
+        # A download that was killed may have left the fresh one.
+        self._fresh_note.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
 
     def _release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def check_name(path: Path) -> None:
+    """Raise UnsafePath for a name that no system can have."""
+    if "\0" in str(path):
+        raise UnsafePath(f"{str(path)!r}: has a NUL in it", path=str(path))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise FileError unless files can be written into the folder, or it can be made."""
+    check_name(folder)
+    found = folder
+    with translated(folder, "cannot download to"):
+        while not os.path.lexists(found) and found != found.parent:
+            found = found.parent
+        if not found.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not may_write(found):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _without(pieces: list[memoryview], count: int) -> list[memoryview]:

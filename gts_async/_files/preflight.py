@@ -1,16 +1,22 @@
 """Preflight: reads data files off the loop and finds what the training would stumble over, before anything is sent.
 
-What makes a file good is in ``gts/datafiles.py``; here they are only read, line by line, in flat memory.
+What makes a file good is in ``gts/datafiles.py``; here they are only read, block by block, in flat memory.
 """
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
 
-from gts_async._errors import InvalidData, Problem, plain
-from gts_async._files.disk import DiskThread, opened, step, translated
-from gts_async.gts.datafiles import MAX_LINE, DataFile, FileReport, compare
+from gts_async._errors import FileError, InvalidData, Problem, plain
+from gts_async._files.disk import DiskThread, step
+from gts_async._files.progress import OnProgress, Progress
+from gts_async._files.steady import blocks, identity
+from gts_async.gts.datafiles import DataFile, FileKind, FileReport, compare
+from gts_async.gts.formats import HEAD
+from gts_async.gts.jsonlines import Cutter
+from gts_async.gts.reports import MAX_PROBLEMS
 from gts_async.gts.values import EngineType, TaskType
 
 STEP = 1 << 20
@@ -28,46 +34,112 @@ async def preflight(
     Raises InvalidData if there is any error: its `problems` list every one of every file, without the warnings. Raises
     FileMissing and FileError for what cannot be read.
     """
-    reports: list[FileReport] = []
-    thread = DiskThread()
-    steps = _steps([Path(path) for path in paths], task_type, engine_type, reports)
-    try:
-        while await thread.run(step, steps) is not None:
-            pass
-    finally:
-        await thread.finish(steps.close)
-    between = compare(reports, task_type, engine_type)
-    errors = [problem for report in reports for problem in (*report.problems, *between) if _is_error(problem, report)]
+    places = [Path(path) for path in paths]
+    reports = await examine(places, [place.name for place in places], task_type, engine_type)
+    errors = [problem for report in reports for problem in report.problems if not problem.is_warning]
     if errors:
         raise _invalid(errors)
-    return tuple(_with_warnings(report, between) for report in reports)
+    return reports
 
 
-def _steps(
-    paths: Sequence[Path], task_type: TaskType, engine_type: EngineType, reports: list[FileReport]
-) -> Generator[int, None, None]:
-    """Read the files in the thread, adding their reports; gives how many bytes it has read in each step."""
-    for path in paths:
-        data = DataFile(path.name, task_type, engine_type)
-        done = 0
-        with translated(path, "cannot check"), opened(path) as file:
-            # A longer line comes in pieces: a file without any line ending must not be read whole.
-            while line := file.readline(MAX_LINE + 1):
-                data.feed(line)
-                done += len(line)
-                if done >= STEP:
-                    yield done
-                    done = 0
-        reports.append(data.report())
+async def examine(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    task_type: TaskType,
+    engine_type: EngineType,
+    *,
+    max_problems: int = MAX_PROBLEMS,
+    tells_unreadable: bool = False,
+    progress: OnProgress | None = None,
+) -> tuple[FileReport, ...]:
+    """Give a report for each file, under its name, with what is wrong between files in those of the files it names.
+
+    A file that cannot be read raises FileMissing or FileError; with `tells_unreadable` it is a problem like others.
+    `progress` is told of the bytes of all files that have been read.
+    """
+    reading = _Reading(paths, names, task_type, engine_type, max_problems, tells_unreadable)
+    thread = DiskThread()
+    steps = reading.steps()
+    try:
+        while (state := await thread.run(step, steps)) is not None:
+            if progress is not None:
+                progress(state)
+    finally:
+        await thread.finish(steps.close)
+    return tuple(reading.reports)
 
 
-def _is_error(problem: Problem, report: FileReport) -> bool:
-    return not problem.is_warning and problem.file == report.name
+@attrs.define
+class _Reading:
+    paths: Sequence[Path]
+    names: Sequence[str]
+    task_type: TaskType
+    engine_type: EngineType
+    max_problems: int
+    tells_unreadable: bool
+    reports: list[FileReport] = attrs.field(factory=list)
+    done: int = 0
+    total: int = 0
+
+    def steps(self) -> Generator[Progress, None, None]:
+        """Read the files in the thread, adding their reports; gives how far it has come in each step."""
+        seen: set[tuple[int, int]] = set()
+        for path in self.paths:
+            with suppress(OSError):  # told when it is read
+                self.total += path.stat().st_size
+        for path, name in zip(self.paths, self.names, strict=True):
+            try:
+                report = yield from self._read(path, name)
+            except FileError as error:
+                if not self.tells_unreadable:
+                    raise
+                report = _unreadable(name, error)
+            with suppress(OSError):
+                # The file under another name would be found to share every text with itself.
+                report = attrs.evolve(report, texts=None if identity(path) in seen else report.texts)
+                seen.add(identity(path))
+            self.reports.append(report)
+        between = compare(self.reports, self.task_type, self.engine_type, self.max_problems)
+        self.reports[:] = [_with_more(report, between) for report in self.reports]
+
+    def _read(self, path: Path, name: str) -> Generator[Progress, None, FileReport]:
+        data = DataFile(name, self.task_type, self.engine_type, self.max_problems)
+        cutter = Cutter()
+        fresh = total = 0
+        for block in blocks(path, "cannot check"):
+            if not total:
+                data.begin(block[:HEAD])
+            total += len(block)
+            if data.is_hopeless:
+                break
+            data.feed_all(cutter.cut(block))
+            fresh += len(block)
+            if fresh >= STEP:
+                self.done += fresh
+                yield Progress(name, self.done, self.total)
+                fresh = 0
+        data.feed_all(cutter.rest())
+        self.done += fresh
+        yield Progress(name, self.done, self.total)
+        return data.report()
 
 
-def _with_warnings(report: FileReport, between: Sequence[Problem]) -> FileReport:
-    more = (problem for problem in between if problem.file == report.name)
-    return attrs.evolve(report, problems=(*report.problems, *more))
+def _unreadable(name: str, error: FileError) -> FileReport:
+    why = str(error).removeprefix("cannot check: ").removeprefix(f"{error.path}: ")
+    problem = Problem(name, 0, "", f"cannot be read: {why}")
+    return FileReport(name=name, kind=FileKind.UNREADABLE, rows=0, labels={}, problems=(problem,), errors=1)
+
+
+def _with_more(report: FileReport, between: Sequence[Problem]) -> FileReport:
+    """Add what was found between files; nothing more is compared then."""
+    mine = [problem for problem in between if problem.file == report.name]
+    if not mine:
+        return attrs.evolve(report, texts=None)
+    before = [problem for problem in report.problems if not problem.is_warning]
+    errors = [problem for problem in mine if not problem.is_warning]
+    told = sorted((*before, *errors), key=lambda problem: (not problem.line, problem.line))
+    warnings = [problem for problem in (*report.problems, *mine) if problem.is_warning]
+    return attrs.evolve(report, problems=(*told, *warnings), errors=report.errors + len(errors), texts=None)
 
 
 def _invalid(errors: Sequence[Problem]) -> InvalidData:

@@ -3,11 +3,10 @@
 Aliyun's, Amazon's and compatible stores (MinIO) are understood; any web server that knows ranges will do.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import cast
 
 import attrs
@@ -25,7 +24,9 @@ from gts_async._errors import (
     UnexpectedAnswer,
     plain,
 )
-from gts_async._files.part import Version
+from gts_async._files import checksums
+from gts_async._files.part import STRONG, Version
+from gts_async._net.retry import retry_after
 from gts_async._net.roots import distrust
 
 CALL = "download"
@@ -35,8 +36,6 @@ MAX_SAID = 16384
 Hide = Callable[[str], str]
 """Takes the signed URL's secrets out of what somebody says."""
 
-_STRONG = re.compile(r'"[!#-~]+"')
-_MD5 = re.compile(r'"([0-9a-fA-F]{32})"')
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})")
 _CODE = re.compile(r"<Code>\s*([A-Za-z0-9._-]{1,80})\s*</Code>")
@@ -49,9 +48,10 @@ _EXPIRED = frozenset({"ExpiredToken", "RequestExpired", "TokenRefreshRequired"})
 
 @attrs.frozen
 class Span:
-    """Which bytes of the object a 206 brings: from `first` on, of `total` (None if the store does not say)."""
+    """Which bytes of the object a 206 brings: `first` to `end`, of `total` (None if the store does not say)."""
 
     first: int
+    end: int
     total: int | None
 
 
@@ -59,7 +59,7 @@ def version(response: httpx.Response, url: str) -> Version:
     """Read which object a whole answer (200) is."""
     headers = response.headers
     etag = headers.get("etag", "")
-    return Version(url, etag if _STRONG.fullmatch(etag) else None, _length(headers), _md5(headers))
+    return Version(url, etag if STRONG.fullmatch(etag) else None, _length(headers), checksums.told(headers))
 
 
 def span(response: httpx.Response) -> Span | None:
@@ -67,7 +67,9 @@ def span(response: httpx.Response) -> Span | None:
     match = _RANGE.fullmatch(response.headers.get("content-range", "").strip())
     if match is None:
         return None
-    return Span(int(match[1]), None if match[3] == "*" else int(match[3]))
+    found = Span(int(match[1]), int(match[2]) + 1, None if match[3] == "*" else int(match[3]))
+    is_sound = found.first < found.end and (found.total is None or found.end <= found.total)
+    return found if is_sound else None
 
 
 def whole_size(response: httpx.Response) -> int | None:
@@ -81,6 +83,16 @@ def is_framed(response: httpx.Response) -> bool:
     headers = response.headers
     is_sized = "content-length" in headers or "transfer-encoding" in headers
     return is_sized or response.is_stream_consumed or response.http_version not in ("HTTP/1.0", "HTTP/1.1")
+
+
+def is_packed_on_the_way(response: httpx.Response) -> bool:
+    """Tell whether the bytes are none of the object's: packed as they are sent, which nobody has asked for.
+
+    What is packed for good has a length that the store knows, and those are the object's own bytes.
+    """
+    headers = response.headers
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    return coding not in ("", "identity") and "content-length" not in headers and not response.is_stream_consumed
 
 
 def pieces(response: httpx.Response) -> AsyncGenerator[bytes, None]:
@@ -110,28 +122,6 @@ def _length(headers: httpx.Headers) -> int | None:
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
 
 
-def _md5(headers: httpx.Headers) -> str | None:
-    """Give the MD5 that the store vouches for.
-
-    An ETag that looks like one is one only at object stores: other servers hash the name and time of the file. Amazon
-    says that it is none for objects encrypted with a key of the customer's or of KMS; Aliyun's are MD5 for objects
-    of type Normal.
-    """
-    try:
-        told = base64.b64decode(headers.get("content-md5", ""), validate=True)
-    except (binascii.Error, ValueError):
-        told = b""
-    if len(told) == 16:
-        return told.hex()
-    match = _MD5.fullmatch(headers.get("etag", ""))
-    is_aliyun = headers.get("x-oss-object-type") == "Normal" and "x-oss-server-side-encryption-key-id" not in headers
-    is_amazon = "x-amz-request-id" in headers and not (
-        "kms" in headers.get("x-amz-server-side-encryption", "")
-        or "x-amz-server-side-encryption-customer-algorithm" in headers
-    )
-    return match[1].lower() if match is not None and (is_aliyun or is_amazon) else None
-
-
 @attrs.frozen
 class Setback:
     """Why a try brought no more bytes of the object: the error to raise if nothing helps, and what may help."""
@@ -149,14 +139,14 @@ def refusal(response: httpx.Response, body: bytes, url: str, *, hide: Hide) -> S
     code, message = _said(body, hide)
     text = f"{CALL} of {url}: the store answered {status}" + (f" {code}" if code else "")
     text += f": {message}" if message else ""
-    retry_after = _retry_after(response)
+    pause = retry_after(response.headers.get("retry-after"), datetime.now(UTC))
     if status == 429:
         limited = RateLimited(text, call=CALL, code=status, message=message)
-        limited.retry_after = retry_after
-        return Setback(limited, status, may_pass=True, retry_after=retry_after)
+        limited.retry_after = pause
+        return Setback(limited, status, may_pass=True, retry_after=pause)
     if status >= 500 or status in _PASSING:
         failed = ServerFailed(text, status=status, body=message, call=CALL, url=url)
-        return Setback(failed, status, may_pass=True, retry_after=retry_after)
+        return Setback(failed, status, may_pass=True, retry_after=pause)
     if status in (401, 403) or code in _EXPIRED:
         return Setback(Denied(text, call=CALL, code=status, message=message), status, may_have_expired=True)
     if status in (404, 410):
@@ -184,8 +174,3 @@ def _said(body: bytes, hide: Hide) -> tuple[str, str]:
     code, message = _CODE.search(text), _MESSAGE.search(text)
     said = message[1] if message is not None else ""
     return (code[1] if code is not None else ""), plain(said, 400)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 8 else None

@@ -34,6 +34,7 @@ COMMANDS = {
     "demo": "demo:demo",
     "serve": "serve:serve",
     "ping": "ping:ping",
+    "check": "check:check",
     "task": "tasks:app",
     "predict": "predict:predict",
     "job": "jobs:app",
@@ -50,6 +51,12 @@ HELPS = {
     "Real trainings and real jobs, on 127.0.0.1, until Ctrl-C or SIGTERM. Prints the settings that your programs need, "
     "the token among them unless you gave one. Tasks and jobs are forgotten at the end; their files stay.",
     "ping": "Ask the configured services whether they are there, the right thing, and the token good.",
+    "check": "Check data files before they are sent to an engine; nothing is sent, and no network is needed.\n\n"
+    "Tells each line that the training would stumble over, which is more than the engine itself checks: what is wrong, "
+    "why, and what to do; errors and warnings apart. Exit 1 if there is any error. "
+    "With --fix, corrected copies are written into a folder (fixed/, unless you name one with --into), and those are "
+    "checked: other encodings become UTF-8, arrays become lines, byte order marks and blank lines go, missing ids are "
+    "numbered, numbers for labels become strings. Everything else is kept and told. The originals are never touched.",
     "task": "Make, fill, train and delete the tasks of a GTS Engine.",
     "predict": "Ask a task's model about samples.\n\n"
     "Loads the model, prints one line of JSON for each sample in their order, and releases it. Exit 1 if a sample "

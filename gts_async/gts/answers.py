@@ -48,8 +48,8 @@ MEANING_OF_500: Mapping[str, str] = {
     "or delete the task",
     "start_inference": "there is no model to load: the task has never been trained to the end, or a later training "
     "failed or was stopped, which removes the older model; whatever was loaded before still is",
-    "predict": "the pipeline stumbled over a sample; or no model is loaded, or one of another type, or it has served the one predict that bagualu "
-    "classification allows for each load; load it again",
+    "predict": "the pipeline stumbled over a sample; or no model is loaded, or one of another type, or it has served "
+    "the one predict that bagualu classification allows for each load: then load it again",
     "end_inference": "nothing was loaded (the status stays as it was), or the task is gone (the model was released "
     "all the same)",
 }

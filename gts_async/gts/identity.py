@@ -34,8 +34,7 @@ TINY = 1e-6
 
 
 PROBED_FROM, PROBE_EVERY = 8, 1.0
-"""Rows, the probe among them, from which on a request carries it; a smaller one does after that many seconds without."""
-
+"""Rows, the probe among them, from which on a request carries it, and seconds after which any other request does."""
 
 MAX_MOMENTS = 256
 """Moments that unproven answers are told apart by."""

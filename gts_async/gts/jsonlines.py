@@ -1,59 +1,157 @@
-"""How the engine reads one line of a data file, and what to say where it cannot.
+"""How the engine reads the lines of a data file, and what to say where it cannot.
 
-What the row then must hold is in `rows`, what a file of them must be in `datafiles`.
+What the row then must hold is in `rows`, what a file of them must be in `datafiles`, other encodings in `formats`.
 """
 
 import json
+import re
 from typing import cast
 
 import msgspec
 
+from gts_async.gts.formats import MARK, SAVE_AS_UTF8, Commonness, Encoding, encoding_of, foreign
 from gts_async.gts.rows import Fault, Row, kind
 
-MARK = b"\xef\xbb\xbf"
-SAVE_AS_UTF8 = "save the file as UTF-8, without byte order mark"
+MAX_LINE = 16 << 20
+"""Bytes of a line that is still read as a row."""
 
 BYTE_ORDER_MARK = Fault("", "begins with a byte order mark; the engine's check refuses the file", SAVE_AS_UTF8)
 BLANK = Fault("", "is blank; the engine's check refuses the file", "remove blank lines, at the end of the file too")
 NOT_UTF8 = Fault("", "is not UTF-8; the engine answers the train call with 500", SAVE_AS_UTF8)
 GBK = Fault("", "is not UTF-8 but reads as GBK; the engine answers the train call with 500", SAVE_AS_UTF8)
-UTF16 = Fault("", "is UTF-16 or binary; the engine answers the train call with 500", SAVE_AS_UTF8)
 NOT_LINES = Fault(
     "", "begins an array, or an object of several lines; the engine refuses both", "write one object a line"
 )
 
+decode = msgspec.json.Decoder().decode
+"""Quick, and sure: what it reads, the engine's JSON reads the same, and UTF-8 can carry it. What it refuses (NaN,
+numbers out of range, half a surrogate pair) `read` may be able to."""
 
-def misread(start: bytes) -> Fault | None:
-    """Tell if a file whose first line is `start` holds no lines at all: further complaints would be noise."""
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
-        return UTF16
-    begins = start.removeprefix(MARK).strip()
-    return NOT_LINES if begins == b"{" or begins.startswith(b"[") else None
+_TRAILING_COMMA = re.compile(r",\s*[}\]]")
 
 
-def read(piece: bytes) -> Row | Fault:
+class Cutter:
+    r"""Cuts blocks of a file into lines, endings kept, as Python's text mode does: at ``\n``, ``\r\n`` and ``\r``.
+
+    U+2028, U+0085 and their like end no line. What is longer than MAX_LINE comes in pieces.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._is_long = False
+
+    def cut(self, block: bytes) -> list[bytes]:
+        """Give the lines that are whole now."""
+        # The \n of a last \r may be still to come.
+        is_half = bool(self._parts) and self._parts[-1].endswith(b"\r")
+        if not is_half and b"\n" not in block and b"\r" not in block:
+            if self._is_long:
+                return [block]
+            self._parts.append(block)
+            self._held += len(block)
+            return self._given_up() if self._held > MAX_LINE else []
+        lines = (b"".join(self._parts) + block if self._parts else block).splitlines(keepends=True)
+        self._parts = [] if lines[-1].endswith(b"\n") else [lines.pop()]
+        self._held = sum(map(len, self._parts))
+        self._is_long = self._is_long and not lines
+        return lines
+
+    def rest(self) -> list[bytes]:
+        """Give the last line, if it has no ending."""
+        parts, self._parts = self._parts, []
+        return [b"".join(parts)] if parts else []
+
+    def _given_up(self) -> list[bytes]:
+        self._is_long = True
+        self._held = 0
+        return self.rest()
+
+
+def misread(head: bytes) -> Fault | None:
+    """Tell if a file that begins like this holds no lines at all: further complaints would be noise."""
+    if fault := foreign(head):
+        return fault
+    encoding = encoding_of(head)
+    if encoding is not None and encoding.codec != "utf-8":
+        return not_read(encoding)
+    lines = head.removeprefix(MARK).splitlines()
+    first = next((line for line in lines if line.strip()), b"").strip()
+    is_open = first.startswith(b"{") and first.endswith((b"{", b"[", b",", b":")) and len(lines) > 1
+    return NOT_LINES if first == b"{" or first.startswith(b"[") or is_open else None
+
+
+def not_read(encoding: Encoding) -> Fault:
+    """Give what is said of a file in another encoding than UTF-8."""
+    return Fault("", f"is {encoding.name}; the engine answers the train call with 500", SAVE_AS_UTF8)
+
+
+def read(line: bytes) -> Row | Fault:
     """Give the row of a line; like the engine's, this JSON knows NaN and takes the last of equal keys."""
-    if not piece.strip():
-        return BLANK
     try:
-        text = piece.decode()
-    except UnicodeDecodeError:
-        return GBK if _reads_as(piece, "gb18030") else NOT_UTF8
-    try:
-        value: object = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            return Fault("", f"is not JSON ({error})", "give every row a line of its own")
-    if not isinstance(value, dict):
-        return Fault("", f"is {kind(value)}, must be an object")
+        value = decode(line)
+    except (ValueError, RecursionError):
+        if not line.strip():
+            return BLANK
+        value = _slowly(line)
+        if isinstance(value, Fault):
+            return value
+    if type(value) is not dict:
+        return Fault("", f"is {kind(value)}, must be an object", "remove the line, or write a row in its place")
     return cast("Row", value)
 
 
-def _reads_as(piece: bytes, encoding: str) -> bool:
+def repeated_key(line: bytes) -> str | None:
+    """Give a key that the line's object has twice."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        keys = [key for key, _ in pairs]
+        found[:] = [key for key in keys if keys.count(key) > 1] if len(set(keys)) < len(keys) else []
+        return dict(pairs)
+
     try:
-        piece.decode(encoding)
+        json.loads(line, object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return None
+    return found[0] if found else None  # the outermost object is looked at last
+
+
+def _slowly(line: bytes) -> object:
+    try:
+        text = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        return GBK if _is_gbk(line) else NOT_UTF8
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        at = f" at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else ""
+        return Fault("", f"is not JSON ({said}{at})", _remedy(text.strip(), said))
+
+
+def _remedy(text: str, said: str) -> str:
+    if text.startswith(("{'", "{ '")):
+        return "it is a Python dict: write rows with json.dumps(row, ensure_ascii=False)"
+    if "\0" in text:
+        return "it holds NUL bytes: remove them"
+    if said.startswith("Exceeds the limit"):
+        return "put the number in quotes, or leave it out"
+    if said.startswith("maximum recursion"):
+        return "it has too many brackets in brackets"
+    if said.startswith("Invalid control character"):
+        return "write tabs and line breaks inside texts as \\t and \\n"
+    if text.endswith(","):
+        return "remove the comma after the row: rows are lines here, not the items of an array"
+    if text.startswith("{") and not text.endswith("}"):
+        return "the row is cut off, or goes over several lines: write line breaks inside texts as \\n"
+    if _TRAILING_COMMA.search(text):
+        return "remove the comma before the closing bracket"
+    return "give every row a line of its own"
+
+
+def _is_gbk(line: bytes) -> bool:
+    try:
+        return Commonness().see(line.decode("gb18030")).is_chinese
     except UnicodeDecodeError:
         return False
-    return True

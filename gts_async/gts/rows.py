@@ -4,7 +4,7 @@ The engine checks less than its pipelines need; these are the pipelines' needs. 
 is sent for a sample is in `samples`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -12,6 +12,9 @@ from gts_async._errors import InvalidData, Problem
 from gts_async.gts.values import FIXED_LABELS, EngineType, TaskType
 
 Row = Mapping[str, object]
+
+MISSING = "is missing"
+NUMBER_THEM = "number the rows"
 
 ENTITIES = "实体识别"
 RELATIONS = "关系抽取"
@@ -64,6 +67,43 @@ def sample_faults(task_type: TaskType, row: object) -> Iterator[Fault]:
         yield from _schema(row)
 
 
+def soundness(task_type: TaskType, engine_type: EngineType) -> Callable[[Row], bool]:
+    """Give a quick test for rows of which `training_faults` has nothing to say, given that UTF-8 can carry them.
+
+    It knows the usual good row only: one that it refuses may be good all the same.
+    """
+    if task_type is TaskType.IE:
+        return lambda row: False
+    if task_type is TaskType.CLASSIFICATION:
+        wants_number = engine_type is EngineType.BAGUALU
+
+        def is_sound(row: Row) -> bool:
+            get = row.get
+            return (
+                type(get("content")) is str
+                and type(get("label")) is str
+                and (not wants_number or (type(get("id")) is int and "probs" not in row))
+            )
+
+        return is_sound
+    if task_type is TaskType.SUMMARY:
+        return lambda row: type(row.get("text")) is str and type(row.get("summary")) is str
+    labels = frozenset(FIXED_LABELS[task_type])
+
+    def is_pair(row: Row) -> bool:
+        get = row.get
+        label = get("label")
+        return (
+            type(get("sentence1")) is str
+            and type(get("sentence2")) is str
+            and type(label) is str
+            and label in labels
+            and "id" in row
+        )
+
+    return is_pair
+
+
 def training_faults(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[Fault]:
     """Give what keeps `row` from being trained on, apart from a label that is missing."""
     yield from _texts(row, TEXTS[task_type])
@@ -78,8 +118,9 @@ def training_faults(task_type: TaskType, engine_type: EngineType, row: Row) -> I
 def _texts(row: Row, fields: Iterable[str]) -> Iterator[Fault]:
     for field in fields:
         value = row.get(field)
+        remedy = f'write "{value}", in quotes' if is_number(value) and field == "label" else ""
         if not isinstance(value, str):
-            yield Fault(field, f"is {kind(value)}, must be a string" if field in row else "is missing")
+            yield Fault(field, f"is {kind(value)}, must be a string", remedy) if field in row else Fault(field, MISSING)
         elif not is_unicode(value):
             yield Fault(field, "holds half of a surrogate pair, which no UTF-8 can carry", "remove that character")
 
@@ -87,11 +128,15 @@ def _texts(row: Row, fields: Iterable[str]) -> Iterator[Fault]:
 def _id(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[Fault]:
     """Bagualu classification reads `id` as a whole number (`RawSample`); sentence pairs only want one to be there."""
     if task_type is TaskType.CLASSIFICATION:
-        if engine_type is EngineType.BAGUALU and not _is_whole(row.get("id")):
-            what = f"is {kind(row['id'])}" if "id" in row else "is missing"
-            yield Fault("id", f"{what}; bagualu needs a whole number in every row", "number the rows")
+        if engine_type is not EngineType.BAGUALU:
+            return
+        if not _is_whole(row.get("id")):
+            what = f"is {kind(row['id'])}" if "id" in row else MISSING
+            yield Fault("id", f"{what}; bagualu needs a whole number in every row", NUMBER_THEM)
+        if "probs" in row and not _is_numbers(row["probs"]):
+            yield Fault("probs", f"is {shown(row['probs'])}; bagualu reads it as a list of numbers", "leave it out")
     elif task_type is not TaskType.SUMMARY and "id" not in row:
-        yield Fault("id", "is missing", "number the rows")
+        yield Fault("id", MISSING, NUMBER_THEM)
 
 
 def _label(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[Fault]:
@@ -101,9 +146,10 @@ def _label(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[F
         return
     allowed = FIXED_LABELS.get(task_type)
     if allowed is not None:
-        if label not in allowed:
+        if not isinstance(label, str) or label not in allowed:
             words = ", ".join(f'"{word}"' for word in allowed)
-            yield Fault(field, f"is {shown(label)}, must be one of the strings {words}")
+            remedy = f'write "{label}", in quotes' if str(label) in allowed else ""
+            yield Fault(field, f"is {shown(label)}, must be one of the strings {words}", remedy)
     elif engine_type is EngineType.BAGUALU and task_type is TaskType.CLASSIFICATION and is_number(label):
         return  # pydantic reads it as a string
     else:
@@ -164,6 +210,9 @@ def _entity(where: str, entity: Row, text: object, types: set[str]) -> Iterator[
     kind_of_entity = entity.get("entity_type")
     if isinstance(kind_of_entity, str) and types and kind_of_entity not in types:
         yield Fault(f"{where}.entity_type", f"{shown(kind_of_entity)} is not in choice")
+    for field in ("entity_text", "entity_type"):
+        if entity.get(field) == "":
+            yield Fault(f"{where}.{field}", "is empty, which the engine refuses")
     index = entity.get("entity_index")
     if not (isinstance(index, list) and len(index) == 2 and all(type(place) is int for place in index)):
         yield Fault(f"{where}.entity_index", f"is {shown(index)}, must be [start, end]")
@@ -185,6 +234,8 @@ def _relation(
     where: str, relation: Row, row: Row, types: set[str], relations: set[tuple[str, str, str]]
 ) -> Iterator[Fault]:
     yield from (Fault(f"{where}.{fault.field}", fault.why) for fault in _texts(relation, ("predicate",)))
+    if relation.get("predicate") == "":
+        yield Fault(f"{where}.predicate", "is empty, which the engine refuses")
     ends = []
     for side in ("subject", "object"):
         entity = relation.get(side)
@@ -236,6 +287,10 @@ def _is_whole(value: object) -> bool:
     except (ValueError, OverflowError):
         return False
     return True
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(is_number(item) for item in value)
 
 
 def _is_word(value: object) -> bool:

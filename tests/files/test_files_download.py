@@ -115,7 +115,7 @@ async def test_the_part_is_for_its_owner_only_and_its_note_holds_no_key(
         "url": store.url.partition("?")[0] + "?<redacted>",
         "etag": '"v1"',
         "size": len(CONTENT),
-        "md5": None,
+        "checksums": [],
     }
 
 

@@ -190,9 +190,18 @@ async def test_a_part_that_is_already_complete_is_verified_and_promoted(
     if not has_range:
         store.scripts = [chaos.answer(416)]
     await fetch()
-    assert [asked.header("range") for asked in store.asked] == [f"bytes={len(CONTENT)}-"]
+    assert [asked.header("range") for asked in store.asked] == [f"bytes={len(CONTENT) - 1}-"]
+    assert store.sent == has_range
     assert target.read_bytes() == CONTENT
     assert_only(target)
+
+
+async def test_a_whole_part_of_one_byte_is_promoted_too(fetch: Fetch, store: Store, target: Path) -> None:
+    store.content = CONTENT[:1]
+    note_and_part(store, target, 1)
+    await fetch()
+    assert [asked.header("range") for asked in store.asked] == ["bytes=0-"]
+    assert target.read_bytes() == CONTENT[:1]
 
 
 async def test_a_416_for_a_part_that_is_too_long_begins_anew(fetch: Fetch, store: Store, target: Path) -> None:
@@ -208,7 +217,9 @@ async def test_a_416_for_a_part_that_is_too_long_begins_anew(fetch: Fetch, store
 def note_and_part(store: Store, target: Path, size: int, **changes: object) -> None:
     part_of(target).write_bytes(CONTENT[:size])
     url = store.url.partition("?")[0] + "?<redacted>"
-    note_of(target).write_text(json.dumps({"url": url, "etag": '"v1"', "size": len(CONTENT), "md5": None, **changes}))
+    note_of(target).write_text(
+        json.dumps({"url": url, "etag": '"v1"', "size": len(store.content), "checksums": [], **changes})
+    )
 
 
 async def test_what_another_process_left_is_gone_on_with(fetch: Fetch, store: Store, target: Path) -> None:
@@ -231,6 +242,7 @@ async def test_what_another_process_left_is_gone_on_with(fetch: Fetch, store: St
         lambda target: note_of(target).write_bytes(note_of(target).read_bytes().replace(b"ai1", b"ai2")),
         lambda target: note_of(target).write_bytes(note_of(target).read_bytes().replace(b"300000", b"7")),
         lambda target: note_of(target).write_bytes(note_of(target).read_bytes().replace(b'\\"v1\\"', b"v1")),
+        lambda target: note_of(target).write_bytes(note_of(target).read_bytes().replace(b'\\"v1\\"', b"v\\r\\n1")),
     ],
 )
 async def test_a_part_that_nobody_can_vouch_for_is_not_used(
@@ -248,7 +260,7 @@ async def test_a_damaged_part_of_an_earlier_download_gets_one_chance_from_the_be
 ) -> None:
     store.headers = {"x-oss-object-type": "Normal"}
     store.etag = f'"{hashlib.md5(CONTENT).hexdigest().upper()}"'
-    note_and_part(store, target, 1000, etag=store.etag, md5=hashlib.md5(CONTENT).hexdigest())
+    note_and_part(store, target, 1000, etag=store.etag, checksums=[f"md5:{hashlib.md5(CONTENT).hexdigest()}"])
     part_of(target).write_bytes(b"x" * 1000)
     await fetch()
     assert [asked.header("range") for asked in store.asked] == ["bytes=1000-", None]
