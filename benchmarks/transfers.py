@@ -10,6 +10,7 @@ import gc
 import io
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -85,33 +86,36 @@ class Ticker:
         return max(0.0, sorted(self.late)[min(len(self.late) - 1, int(share * len(self.late)))])
 
 
-async def gauged(size: int, transfer: Callable[[], Awaitable[object]]) -> Cost:
-    """Measure a transfer of so many bytes on this loop."""
-    ticker = Ticker()
+async def gauged(size: int, transfer: Callable[[], Awaitable[object]], times: int = 1) -> Cost:
+    """Measure a transfer of so many bytes on this loop; several, one after the other, if a single one is too short."""
+    ticker, before = Ticker(), _Before.now()
     ticking = asyncio.create_task(ticker.run())
     await asyncio.sleep(10 * TICK)
     ticker.late.clear()
-    before = _Before.now()
-    await transfer()
-    cost = before.until_now(size)
+    before = before.begin()
+    for _ in range(times):
+        await transfer()
+    cost = before.until_now(size * times)
     await asyncio.sleep(2 * TICK)
     ticking.cancel()
     return attrs.evolve(cost, stall=ticker.share(0.99), longest=ticker.share(1.0))
 
 
-def gauged_without_loop(size: int, transfer: Callable[[], object]) -> Cost:
+def gauged_without_loop(size: int, transfer: Callable[[], object], times: int = 1) -> Cost:
     """Measure a transfer of so many bytes that blocks."""
-    before = _Before.now()
-    transfer()
-    return before.until_now(size)
+    before = _Before.now().begin()
+    for _ in range(times):
+        transfer()
+    return before.until_now(size * times)
 
 
-def gauged_program(size: int, command: Sequence[str]) -> Cost:
+def gauged_program(size: int, command: Sequence[str], times: int = 1) -> Cost:
     """Measure a program that transfers so many bytes."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for _ in range(times):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Cost(size, seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return Cost(size * times, seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 @attrs.frozen
@@ -125,6 +129,10 @@ class _Before:
         gc.collect()
         memory.forget_peak()
         return cls(memory.resident(), _cpu(), time.perf_counter())
+
+    def begin(self) -> "_Before":
+        """Count time from now on: what came before was not cheap."""
+        return attrs.evolve(self, cpu=_cpu(), at=time.perf_counter())
 
     def until_now(self, size: int) -> Cost:
         seconds, cpu = time.perf_counter() - self.at, _cpu() - self.cpu
@@ -151,6 +159,11 @@ def slow_down(path: str) -> None:
         return usual(file, mode, *args, opener=opener, **options)
 
     builtins.open = opening
+
+
+def here(ways: Iterable[str]) -> list[str]:
+    """Give those of the ways that this machine knows: curl is a program, which may not be installed."""
+    return [way for way in ways if way != "curl" or shutil.which(way)]
 
 
 def rounds(count: int, ways: Iterable[str], module: str, *arguments: str) -> dict[str, list[Cost]]:
