@@ -50,6 +50,9 @@ PROOF = 4
 
 PRICES: Mapping[Bad, int] = {Bad.NAMED: 1, Bad.UNNAMED: HALVING, Bad.ODD: HALVING + PROOF, Bad.CRASH: HALVING + PROOF}
 
+MOST_BLAMED = 0.001
+"""The share of good samples that may be blamed while every fifth request is answered 500, at whatever moment."""
+
 LEAST_DISTINCT = 0.99
 """The share of samples whose answers must differ, or none that is another sample's would be seen."""
 
@@ -243,7 +246,7 @@ async def flickering_engines(bench: Bench) -> None:
         name = f"{'pool, all have' if engines > 1 else 'one engine with'} short spells of 500"
         until, ends = time.monotonic() + SPELLS, collections.Counter[str]()
         with bench.run(name, bench.poisoned(bench.few)) as run:
-            run.is_to_end = True
+            run.is_to_end = run.verdict.is_500_likely = True
             while time.monotonic() < until:
                 verdict = Verdict(run.verdict.samples, bench.right, is_500_likely=True)
                 try:
@@ -300,6 +303,9 @@ def promises(runs: Sequence[Run], costs: Mapping[Bad, float], distinct: float) -
     def none(what: str, faults: Callable[[Verdict], Sequence[int]]) -> Promise:
         return Promise.exactly(what, sum(len(faults(run.verdict)) for run in runs), 0)
 
+    calm = [run.verdict for run in runs if not run.verdict.is_500_likely]
+    spells = [run.verdict for run in runs if run.verdict.is_500_likely]
+    blamed, asked = sum(len(v.blamed) for v in spells), sum(v.right + len(v.blamed) for v in spells)
     programs = [run for run in runs if run.name.startswith("program")]
     kills = sum(run.kills for run in programs)
     again = sum(run.asked.again for run in programs) / max(1, kills)
@@ -309,7 +315,8 @@ def promises(runs: Sequence[Run], costs: Mapping[Bad, float], distinct: float) -
         Promise.none("programs killed", f"{kills:,}"),
         Promise("of all answers, different", f"{distinct:.2%}", f"≥ {LEAST_DISTINCT:.0%}", distinct >= LEAST_DISTINCT),
         none("answers that are not the model's", lambda v: v.wrong),
-        none("good samples that ended with an error", lambda v: v.blamed),
+        Promise.exactly("good samples that ended with an error", sum(len(v.blamed) for v in calm), 0),
+        Promise.at_most("the same where a fifth of all is answered 500, for each", blamed / max(1, asked), MOST_BLAMED),
         none("bad samples that were answered", lambda v: v.spared),
         none("bad samples that ended with another error than theirs", lambda v: v.misjudged),
         none("outcomes that came twice", lambda v: v.twice),
