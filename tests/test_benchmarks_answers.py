@@ -193,10 +193,9 @@ async def test_the_engine_is_sick_when_told_and_comes_back_where_it_was(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("samples", "parts"), [("640", "undisturbed bad prices pipelines"), ("4000", "programs")])
-def test_every_answer_is_the_models_whatever_happens(samples, parts):
-    command = [sys.executable, "-m", "benchmarks.answers", "--samples", samples, "--bad", "0.02", "--kills", "1"]
-    command += ["--program-kills", "2", "--seed", "1", "--parts", *parts.split()]
+def test_every_answer_is_the_models_with_bad_samples_about():
+    command = [sys.executable, "-m", "benchmarks.answers", "--samples", "640", "--bad", "0.02", "--seed", "1"]
+    command += ["--parts", "undisturbed", "bad", "prices"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "answers that are not the model's" in done.stdout
