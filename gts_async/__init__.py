@@ -28,11 +28,14 @@ many items at once, batches, many waits                ``_flow/fanout.py`` ``_fl
 samples of any kind of iterable; which of a batch is   ``_flow/pulling.py`` ``_flow/halving.py``
 refused
 uploads, downloads, unzip                              ``_files/upload.py`` ``_files/download.py`` ``_files/archive.py``
+what is told of progress, how it is shown              ``_progress.py`` ``progress/``
 what a valid training file is                          ``gts/datafiles.py``
 an error and when it is raised                         ``_errors.py``
 old and new SXWL servers                               ``sxwl/dialects.py``
-one engine asked, or several, about samples            ``_predicting.py`` ``_inference.py`` ``_pool.py``
-whose model answers, who holds the slot, loads it      ``gts/identity.py`` ``_lease.py`` ``_serving.py``
+one engine asked, or several, about samples            ``_predicting.py`` ``_asking.py`` ``_inference.py``
+                                                       ``_pool.py``
+whose model answers, who holds the slot, loads it      ``gts/identity.py`` ``_model.py`` ``_lease.py``
+                                                       ``_serving.py``
 which engine of several gets the next samples          ``_flow/crew.py`` ``_flow/race.py`` ``_flow/allowance.py``
 what inference has cost                                ``_statistics.py``
 how jobs are submitted, one or many                    ``_submission.py`` ``_batch.py`` ``_intent.py``
@@ -93,10 +96,6 @@ if TYPE_CHECKING:
         WrongState as WrongState,
         WrongType as WrongType,
     )
-    from gts_async._files.progress import (
-        OnProgress as OnProgress,
-        Progress as Progress,
-    )
     from gts_async._flow.clock import (
         Clock as Clock,
         SystemClock as SystemClock,
@@ -138,6 +137,10 @@ if TYPE_CHECKING:
     )
     from gts_async._pool import (
         InferencePool as InferencePool,
+    )
+    from gts_async._progress import (
+        OnProgress as OnProgress,
+        Progress as Progress,
     )
     from gts_async._session import (
         AsyncSession as AsyncSession,
@@ -212,10 +215,6 @@ _NAMES = {
         "WrongState",
         "WrongType",
     ),
-    "_files.progress": (
-        "OnProgress",
-        "Progress",
-    ),
     "_flow.clock": (
         "Clock",
         "SystemClock",
@@ -238,6 +237,10 @@ _NAMES = {
     "_net.events": ("Event",),
     "_net.retry": ("RetryPolicy",),
     "_pool": ("InferencePool",),
+    "_progress": (
+        "OnProgress",
+        "Progress",
+    ),
     "_session": (
         "AsyncSession",
         "Ping",

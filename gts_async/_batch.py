@@ -16,6 +16,7 @@ from gts_async._flow.shield import finished
 from gts_async._intent import Intent
 from gts_async._job import Job
 from gts_async._journal import Journal
+from gts_async._progress import OnProgress, tally
 from gts_async._settling import SETTLED_AFTER, Search, may_pass
 from gts_async._submission import GRACE, Submission, check_spec
 from gts_async.sxwl.values import JobSpec
@@ -61,6 +62,7 @@ class Batch:
         max_at_once: int,
         max_per_second: float | None,
         journal: str | PathLike[str] | None,
+        progress: OnProgress | None = None,
     ) -> None:
         self._submission = submission
         self._clock = submission.cloud.clock
@@ -75,6 +77,7 @@ class Batch:
             clock=self._clock,
             beside=partial(self._book.keep_leases, self._clock.sleep) if self._book is not None else None,
             closing=self._book.aclose if self._book is not None else None,
+            tally=tally(progress, "submitted", "jobs", specs, self._clock.now),
         )
 
     async def _work(self, spec: JobSpec) -> Result:

@@ -22,12 +22,12 @@ from gts_async._errors import (
 from gts_async._files.archive import unpack
 from gts_async._files.download import download, forget
 from gts_async._files.part import check_folder
-from gts_async._files.progress import OnProgress
 from gts_async._flow.course import Course
 from gts_async._flow.exits import OnExit, settled
 from gts_async._flow.transition import Transition
 from gts_async._flow.watch import Watch
 from gts_async._net.secret import signed
+from gts_async._progress import OnProgress, told
 from gts_async.sxwl import calls
 from gts_async.sxwl.checks import check_id
 from gts_async.sxwl.progress import SETTLED, JobProgress
@@ -97,23 +97,35 @@ class Job:
         self._cloud.stopped.add(self.id)
         self._cloud.hub.ring(self.id)
 
-    def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[JobInfo]:
+    def watch(
+        self,
+        *,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        progress: OnProgress | None = None,
+    ) -> Watch[JobInfo]:
         """Give the job's transitions until it is settled.
 
         "working" covers everything from a full queue to a crash loop and has no bound on the servers' side: set a
-        `deadline` or `stalled_after` (seconds). Raises NotFound for a job that never was, WorkLost for one that
-        vanished, WorkStalled, DeadlineExceeded, Unauthorized; the job goes on whatever happens to the watch.
+        `deadline` or `stalled_after` (seconds). `progress` is told of each look, see `Watch`. Raises NotFound for a job
+        that never was, WorkLost for one that vanished, WorkStalled, DeadlineExceeded, Unauthorized; the job goes on
+        whatever happens to the watch.
         """
-        return self._cloud.watch(self, self._course, deadline=deadline, stalled_after=stalled_after)
+        return self._cloud.watch(self, self._course, deadline=deadline, stalled_after=stalled_after, progress=progress)
 
     async def wait(
-        self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
+        self,
+        *,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        on_exit: OnExit = "detach",
+        progress: OnProgress | None = None,
     ) -> JobInfo:
         """Give the final look, or raise WorkFailed, WorkStopped and what `watch` raises.
 
         `on_exit="stop"` stops the job if the wait ends before it, by a deadline or by cancellation.
         """
-        watch = self.watch(deadline=deadline, stalled_after=stalled_after)
+        watch = self.watch(deadline=deadline, stalled_after=stalled_after, progress=progress)
         return await settled(watch, self.stop, on_exit)
 
     def __await__(self) -> Generator[Any, None, JobInfo]:
@@ -131,11 +143,13 @@ class Job:
         The cloud packs the whole model folder into one zip file; with `extract` its files are put into the directory
         and the zip is dropped, else the zip itself is kept. A new directory appears whole, or not at all; into one that
         exists the files are moved one by one. A download that was cut or killed goes on where it was at the next call,
-        and one that could not be unpacked, as on a full disk, need not be fetched again.
+        and one that could not be unpacked, as on a full disk, need not be fetched again. `progress` is told of the
+        bytes fetched, then of those unpacked.
 
         Raises WrongState if there is no model to fetch (yet), NotSupported where the dialect hands out no URL,
         FileError and its kinds, and TransportError.
         """
+        progress = told(progress)
         target = Path(directory)
         await anyio.to_thread.run_sync(check_folder, target)
         link = signed(await self._url())

@@ -1,47 +1,32 @@
-"""Predicting: how samples become results: checked, batched, sent, taken apart around bad ones, streamed, kept.
+"""Predicting: how samples become results: checked, batched, sent, streamed.
 
-Who is asked is for the two that inherit it: one engine (``_inference.py``) or several (``_pool.py``).
+What becomes of a batch is in `_asking`. Who is asked is for the two that inherit it: one engine (``_inference.py``) or
+several (``_pool.py``).
 """
 
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 import attrs
 
-from gts_async._checkpoint import Checkpoint, sample_key
-from gts_async._errors import (
-    MAX_TEXT,
-    GtsAsyncError,
-    InvalidArgument,
-    InvalidData,
-    Problem,
-    ServerFailed,
-    TimedOut,
-    UnexpectedAnswer,
-    plain,
-)
+from gts_async._asking import Asking, Batches, Row as Row, Run, Sample as Sample, groups
+from gts_async._checkpoint import Checkpoint
+from gts_async._errors import GtsAsyncError, InvalidArgument, InvalidData, Problem, TimedOut
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
 from gts_async._flow.fanout import FanOut, Outcome
-from gts_async._flow.halving import Blame, Halving
-from gts_async._flow.pulling import Chunks, chunks, gathered
+from gts_async._flow.pulling import chunks, gathered
 from gts_async._flow.stream import Stream
 from gts_async._net.config import check_seconds
+from gts_async._progress import OnProgress, tally, told
 from gts_async._statistics import InferenceStats
 from gts_async.gts import samples as rules
 from gts_async.gts.identity import PROBED_FROM
 from gts_async.gts.rows import invalid_data
 from gts_async.gts.values import Result, TaskType
-
-Sample = Mapping[str, Any]
-"""What the user gives."""
-
-Row = dict[str, object]
-"""What the engine is sent for it."""
 
 MAX_BATCH = 64
 """Rows in one request, unless told otherwise."""
@@ -49,20 +34,8 @@ MAX_BATCH = 64
 CHECKED_AT_ONCE = 1000
 """Samples that are checked before the loop gets another turn: some milliseconds."""
 
-PAUSE = 0.15
-"""Seconds before a sample is asked once more that was refused with no reason given: an engine may stumble for a moment,
-as the real one does when a process that reads for it has died (`DataLoader`)."""
-
 MAX_REORDERED = 4096
 """Samples that an ordered stream may have outcomes of while an earlier one is still being worked on."""
-
-
-@attrs.frozen
-class Batch:
-    """Samples that travel together, and the position of the first in the whole input."""
-
-    start: int
-    samples: list[Sample]
 
 
 class Predicting(ABC):
@@ -100,22 +73,28 @@ class Predicting(ABC):
     async def _fingerprint(self) -> str:
         """Give what stands for the model that answers: another text when the task was trained again."""
 
-    async def predict(self, samples: Iterable[Sample], *, timeout: float | None = None) -> list[Result]:
+    async def predict(
+        self, samples: Iterable[Sample], *, timeout: float | None = None, progress: OnProgress | None = None
+    ) -> list[Result]:
         """Give one result per sample, in their order; many samples go in several requests.
 
         Raises InvalidData listing every sample that could not be asked, before anything is sent; `timeout` (seconds)
-        bounds each request. Other tasks get their turns meanwhile: a sample must not change until it is answered, the
-        list that holds it may.
+        bounds each request. `progress` is told how many samples are answered, 20 times a second at most. Other tasks
+        get their turns meanwhile: a sample must not change until it is answered, the list that holds it may.
         """
         self._opened()
+        told(progress)
         asked = await gathered(samples)
+        count = tally(progress, self.id, "samples", asked, self._clock.now)
         if not asked:
+            if count is not None:
+                count.end()
             return []
         kind = self._kind(asked[0])
         rows, size = await _checked(kind, asked), samples_in(self.max_batch)
         parts = [
             places[start : start + size]
-            for places in _groups({place: (kind, row) for place, row in enumerate(rows)})
+            for places in groups({place: (kind, row) for place, row in enumerate(rows)})
             for start in range(0, len(places), size)
         ]
 
@@ -123,8 +102,16 @@ class Predicting(ABC):
             results = await self._ask(kind, [rows[place] for place in places], timeout)
             return [Outcome(place, result) for place, result in zip(places, results, strict=True)]
 
+        found: dict[int, Result] = {}
+        if count is not None:
+            count.begin()
         async with FanOut(work, parts, max_at_once=self.max_at_once, is_ordered=False) as outcomes:
-            found = {outcome.item: outcome.unwrap() async for outcome in outcomes}
+            async for outcome in outcomes:
+                found[outcome.item] = outcome.unwrap()
+                if count is not None:
+                    count.add()
+        if count is not None:
+            count.end()
         return [found[place] for place in range(len(rows))]
 
     async def predict_one(self, sample: Sample, *, timeout: float | None = None) -> Result:
@@ -154,6 +141,7 @@ class Predicting(ABC):
         max_at_once: int | None = None,
         ordered: bool = True,
         checkpoint: str | os.PathLike[str] | None = None,
+        progress: OnProgress | None = None,
     ) -> Stream[Sample, Result]:
         """Give ``async with … as outcomes: async for outcome in outcomes`` over any number of samples.
 
@@ -170,11 +158,16 @@ class Predicting(ABC):
         old outcomes first, with ``tries=0``; samples that failed are asked again. Another task, model or input than
         last time ends the stream with InvalidArgument; an input that goes on beyond the old one is fine. A file that is
         damaged, full or in use by another stream is a FileError.
+
+        `progress` is told how many outcomes were handed out, of how many if the input has a length, 20 times a second
+        at most. What it raises comes after the outcomes of what is in flight; nothing more is begun.
         """
         self._opened()
+        count = tally(progress, self.id, "samples", samples, self._clock.now)
         size = self.max_batch if max_batch is None else check_batch(max_batch)
         kept = Checkpoint(checkpoint, self.id, self._fingerprint) if checkpoint is not None else None
-        batches = _Batches(chunks(samples, samples_in(size)))
+        asking = Asking(partial(self._ask, is_kept=kept is not None), self._own, self._clock)
+        batches = Batches(chunks(samples, samples_in(size)))
 
         async def closing() -> None:
             try:
@@ -185,13 +178,14 @@ class Predicting(ABC):
 
         return Stream(
             FanOut(
-                _Run(self, kept).work,
+                Run(self._prepared, asking, kept).work,
                 batches,
                 max_at_once=self.max_at_once if max_at_once is None else max_at_once,
                 max_reordered=MAX_REORDERED // size,
                 is_ordered=ordered,
                 clock=self._clock,
                 closing=closing,
+                tally=count,
             )
         )
 
@@ -199,7 +193,7 @@ class Predicting(ABC):
         """Ask about samples of any callers; what goes wrong with those of one task type is not the others'."""
         rows, bad = self._prepared(samples)
         found: dict[int, Result | Exception] = dict(bad)
-        for places in _groups(rows):
+        for places in groups(rows):
             kind = rows[places[0]][0]
             try:
                 outcomes = await self._asking.outcomes(kind, [rows[place][1] for place in places])
@@ -225,8 +219,8 @@ class Predicting(ABC):
         return rows, bad
 
     @cached_property
-    def _asking(self) -> "_Asking":
-        return _Asking(self)
+    def _asking(self) -> Asking:
+        return Asking(self._ask, self._own, self._clock)
 
 
 def check_batch(max_batch: object) -> int:
@@ -255,114 +249,3 @@ async def _checked(kind: TaskType, samples: Sequence[Sample]) -> list[Row]:
     if problems:
         raise invalid_data("predict", problems)
     return rows
-
-
-class _Asking:
-    """Asks for outcomes, and remembers for each task type what was learned about who is to blame."""
-
-    def __init__(self, predicting: Predicting, *, is_kept: bool = False) -> None:
-        self._predicting = predicting
-        self._is_kept = is_kept
-        self._halvings: dict[TaskType, Halving[Row, Result]] = {}
-
-    async def outcomes(self, kind: TaskType, rows: Sequence[Row]) -> list[Outcome[Row, Result]]:
-        """Give the outcome of each row; raises what is not about one of them."""
-        if (halving := self._halvings.get(kind)) is None:
-            halving = Halving(
-                partial(self._predicting._ask, kind, is_kept=self._is_kept), _blamed, _named, self._count, self._pause
-            )
-            self._halvings[kind] = halving
-        return await halving.outcomes(rows)
-
-    def _count(self) -> None:
-        self._predicting._own.retries += 1
-
-    async def _pause(self) -> None:
-        await self._predicting._clock.sleep(PAUSE)
-
-
-class _Run:
-    """What one stream does with each of its batches."""
-
-    def __init__(self, predicting: Predicting, kept: Checkpoint | None) -> None:
-        self._predicting = predicting
-        self._kept = kept
-        self._asking = _Asking(predicting, is_kept=kept is not None)
-
-    async def work(self, batch: Batch) -> list[Outcome[Sample, Result]]:
-        """Give the outcomes of a batch: those that are kept already, those that cannot be asked, the answers."""
-        rows, bad = self._predicting._prepared(batch.samples)
-        outcomes: dict[int, Outcome[Sample, Result]] = {
-            place: Outcome(batch.samples[place], error=error, tries=0) for place, error in bad.items()
-        }
-        if self._kept is None:
-            outcomes.update(await self._asked(batch, rows))
-        else:
-            keys = [sample_key(*rows[place]) if place in rows else None for place in range(len(batch.samples))]
-            known = await self._kept.known(batch.start, keys)
-            outcomes.update((place, Outcome(batch.samples[place], value, tries=0)) for place, value in known.items())
-            asked = await self._asked(batch, {place: row for place, row in rows.items() if place not in known})
-            outcomes.update(asked)
-            values = {place: outcome.unwrap() for place, outcome in asked.items() if outcome.is_ok}
-            await self._kept.keep(batch.start, keys, values)
-        return [outcomes[place] for place in range(len(batch.samples))]
-
-    async def _asked(
-        self, batch: Batch, rows: Mapping[int, tuple[TaskType, Row]]
-    ) -> dict[int, Outcome[Sample, Result]]:
-        found: dict[int, Outcome[Sample, Result]] = {}
-        for places in _groups(rows):
-            outcomes = await self._asking.outcomes(rows[places[0]][0], [rows[place][1] for place in places])
-            for place, outcome in zip(places, outcomes, strict=True):
-                found[place] = Outcome(batch.samples[place], outcome.value, outcome.error, outcome.tries)
-        return found
-
-
-def _groups(rows: Mapping[int, tuple[TaskType, Row]]) -> Collection[list[int]]:
-    """Give the places of rows that may travel together: those of one task type, and blank ones apart."""
-    found: dict[tuple[TaskType, bool], list[int]] = {}
-    for place, (kind, row) in rows.items():
-        found.setdefault((kind, rules.is_blank(kind, row)), []).append(place)
-    return found.values()
-
-
-def _blamed(error: Exception) -> Blame:
-    """Tell whom the engine's refusal of a request is about.
-
-    It answers 500 to samples that its pipelines stumble over, but also when its model or memory is gone: who has asked
-    it something else since knows better. Any other 5xx is somebody's in between. An answer that it cannot give may be
-    about one sample.
-    """
-    if isinstance(error, InvalidData):
-        return Blame.ITEM
-    if isinstance(error, ServerFailed) and error.is_about_request:
-        return Blame.ITEMS
-    if isinstance(error, UnexpectedAnswer) or (isinstance(error, ServerFailed) and error.status == 500):
-        return Blame.DOUBTFUL
-    return Blame.SERVER
-
-
-def _named(error: Exception, rows: Sequence[Row]) -> list[int]:
-    """Give the rows that the engine's refusal shows: the first bad one, as Python prints it (`check_rows`)."""
-    said = error.message if isinstance(error, InvalidData) else ""
-    if not said.startswith("样本【"):
-        return []
-    # What `plain` changes leaves a mark; without one the rows need not go through it, which takes a while.
-    shown = plain if "<redacted>" in said or "\\x" in said else str
-    found = [place for place, row in enumerate(rows) if said.startswith(shown(f"样本【{row}】格式错误")[:MAX_TEXT])]
-    # What is shown of two long ones may be the same.
-    return found if all(rows[place] == rows[found[0]] for place in found) else []
-
-
-class _Batches(AsyncIterator[Batch]):
-    """Chunks of samples as batches that know their position."""
-
-    def __init__(self, source: Chunks[Sample]) -> None:
-        self._source = source
-        self._start = 0
-        self.aclose = source.aclose
-
-    async def __anext__(self) -> Batch:
-        samples = await anext(self._source)
-        self._start += len(samples)
-        return Batch(self._start - len(samples), samples)

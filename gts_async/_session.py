@@ -42,6 +42,7 @@ from gts_async._net.lines import Lines
 from gts_async._net.retry import RetryBudget, RetryPolicy
 from gts_async._net.secret import AskForToken, Credential
 from gts_async._net.settings import Settings
+from gts_async._progress import OnProgress
 from gts_async._reconciling import read_intent, reconciled_run, reconciled_task
 from gts_async._submission import Submission, check_spec
 from gts_async._task import RunToken, Task, TrainingRun
@@ -268,6 +269,7 @@ class AsyncSession:
         max_at_once: int = 16,
         max_per_second: float | None = None,
         journal: str | PathLike[str] | None = None,
+        progress: OnProgress | None = None,
     ) -> FanOut[JobSpec, JobSpec, Job]:
         """Give ``async with … as outcomes: async for outcome in outcomes``, in completion order.
 
@@ -275,10 +277,17 @@ class AsyncSession:
         whose answer was lost is found by its mark; one that is in no listing 30 s later surely did not arrive and is
         sent again, while the others go on. What stays unknown is an OutcomeUnknown with its `intent`. With `journal` (a
         file's path) every intent is on disk before it is sent: a run that was killed goes on where it was, several
-        processes may share the file, and no job is submitted twice.
+        processes may share the file, and no job is submitted twice. `progress` is told how many outcomes were handed
+        out; what it raises comes after the outcomes of what is in flight.
         """
-        batch = Batch(self._submission, specs, max_at_once=max_at_once, max_per_second=max_per_second, journal=journal)
-        return batch.fan_out
+        return Batch(
+            self._submission,
+            specs,
+            max_at_once=max_at_once,
+            max_per_second=max_per_second,
+            journal=journal,
+            progress=progress,
+        ).fan_out
 
     async def reconcile(self, intent: Intent | str) -> Job | Task | TrainingRun | None:
         """Give what became of a create whose outcome was unknown; None if it surely did not arrive.
@@ -333,14 +342,15 @@ class AsyncSession:
         return AsFinished(handles, deadline=deadline)
 
     async def wait_all(
-        self, handles: Iterable[Handle], *, deadline: float | None = None
+        self, handles: Iterable[Handle], *, deadline: float | None = None, progress: OnProgress | None = None
     ) -> list[TaskInfo | JobInfo | WorkError | NotFound]:
         """Give the final looks in the order of the handles; failures are values.
 
         Work that failed or was stopped has a final look as well; for work that was lost, stalled or not settled within
-        `deadline` seconds the error itself stands in its place.
+        `deadline` seconds the error itself stands in its place. `progress` is told how many are settled; what it raises
+        ends the wait.
         """
-        return await wait_all(handles, deadline=deadline)
+        return await wait_all(handles, deadline=deadline, clock=self._clock, progress=progress)
 
     async def wait_any(
         self, handles: Iterable[Handle], *, deadline: float | None = None

@@ -19,12 +19,12 @@ from gts_async._errors import (
     UploadRejected,
 )
 from gts_async._files.preflight import preflight
-from gts_async._files.progress import OnProgress, Progress
 from gts_async._files.upload import MultipartStream, open_multipart
 from gts_async._flow.exits import OnExit, settled
 from gts_async._flow.transition import Transition
 from gts_async._flow.watch import Watch
 from gts_async._inference import InferenceSession
+from gts_async._progress import OnProgress, Progress, told
 from gts_async.gts import calls
 from gts_async.gts.progress import Before, RunProgress
 from gts_async.gts.values import EngineType, TaskInfo, TaskStatus, TaskType, TrainOptions, check_name
@@ -66,6 +66,7 @@ class Task:
         (only if the task's types are known); what is merely doubtful is logged. `progress` is called with the bytes
         sent and, at the end, acknowledged. Raises InvalidArgument, FileMissing, NotFound and UploadRejected.
         """
+        progress = told(progress)
         files = [FilePart(Path(path).name, os.fspath(path)) for path in paths]
         call = calls.upload(self.id, files)
         if check and self.task_type is not None and self.engine_type is not None:
@@ -155,25 +156,37 @@ class Task:
         self._engine.runs.pop(self.id, None)
         self._engine.dead.discard(self.id)
 
-    def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[TaskInfo]:
+    def watch(
+        self,
+        *,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        progress: OnProgress | None = None,
+    ) -> Watch[TaskInfo]:
         """Give the transitions of a training that somebody else started, until it is settled.
 
         What the task shows is believed: a status left by an earlier training settles the watch at once. For one's own
-        training watch the run that `train` gives. Seconds; raises NotFound, WorkLost, WorkStalled, DeadlineExceeded.
+        training watch the run that `train` gives. Seconds; `progress` is told of each look, see `Watch`. Raises
+        NotFound, WorkLost, WorkStalled, DeadlineExceeded.
         """
-        progress = RunProgress(None, engine_type=self.engine_type, started_at=self._engine.clock.now())
-        course = self._engine.course(self.id, progress)
-        return self._engine.watch(self, course, deadline=deadline, stalled_after=stalled_after)
+        rules = RunProgress(None, engine_type=self.engine_type, started_at=self._engine.clock.now())
+        course = self._engine.course(self.id, rules)
+        return self._engine.watch(self, course, deadline=deadline, stalled_after=stalled_after, progress=progress)
 
     async def wait(
-        self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
+        self,
+        *,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        on_exit: OnExit = "detach",
+        progress: OnProgress | None = None,
     ) -> TaskInfo:
         """Give the final look of a training that somebody else started; see `watch`.
 
         Raises WorkFailed, WorkStopped and what `watch` raises. `on_exit="stop"` stops the training if the wait ends
         before it.
         """
-        watch = self.watch(deadline=deadline, stalled_after=stalled_after)
+        watch = self.watch(deadline=deadline, stalled_after=stalled_after, progress=progress)
         return await settled(watch, self.stop, on_exit)
 
     def serve(
@@ -233,23 +246,35 @@ class TrainingRun:
         """Seconds until a good end, as trainings of the same types took in this session; None if none has ended."""
         return self._course.eta
 
-    def watch(self, *, deadline: float | None = None, stalled_after: float | None = None) -> Watch[TaskInfo]:
+    def watch(
+        self,
+        *,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        progress: OnProgress | None = None,
+    ) -> Watch[TaskInfo]:
         """Give the transitions of this run until it is settled; a settled run gives its final one at once.
 
-        `deadline` and `stalled_after` in seconds. Raises WorkLost, WorkStalled (also for a process that never came
-        up), DeadlineExceeded and Unauthorized; the training goes on whatever happens to the watch.
+        `deadline` and `stalled_after` in seconds; `progress` is told of each look, see `Watch`. Raises WorkLost,
+        WorkStalled (also for a process that never came up), DeadlineExceeded and Unauthorized; the training goes on
+        whatever happens to the watch.
         """
         engine = self.task._engine
-        return engine.watch(self, self._course, deadline=deadline, stalled_after=stalled_after)
+        return engine.watch(self, self._course, deadline=deadline, stalled_after=stalled_after, progress=progress)
 
     async def wait(
-        self, *, deadline: float | None = None, stalled_after: float | None = None, on_exit: OnExit = "detach"
+        self,
+        *,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        on_exit: OnExit = "detach",
+        progress: OnProgress | None = None,
     ) -> TaskInfo:
         """Give the final look, or raise WorkFailed, WorkStopped and what `watch` raises.
 
         `on_exit="stop"` stops the training if the wait ends before it, by a deadline or by cancellation.
         """
-        watch = self.watch(deadline=deadline, stalled_after=stalled_after)
+        watch = self.watch(deadline=deadline, stalled_after=stalled_after, progress=progress)
         return await settled(watch, self.stop, on_exit)
 
     def __await__(self) -> Generator[Any, None, TaskInfo]:

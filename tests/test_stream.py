@@ -17,7 +17,7 @@ from gts_async import (
     UnexpectedAnswer,
     WrongState,
 )
-from gts_async._predicting import _named
+from gts_async._asking import _named
 from gts_async.gts.values import Prediction
 from gts_async.testing import faults
 from gts_async.testing.plugin import ENGINE_URL

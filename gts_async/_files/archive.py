@@ -19,8 +19,8 @@ import attrs
 from gts_async._errors import DownloadCorrupt, FileError, UnsafePath
 from gts_async._files.disk import DiskThread, may_write, opened, step, translated
 from gts_async._files.members import DEFAULT_LIMITS, ArchiveLimits, Member, check_count, folders_of, plan
-from gts_async._files.progress import OnProgress, Progress
 from gts_async._files.staging import staged, sync_file, sync_folder
+from gts_async._progress import OnProgress, Progress
 
 PIECE = 1 << 20
 STEP = 8 << 20

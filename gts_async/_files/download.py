@@ -28,10 +28,10 @@ from gts_async._files import address, store
 from gts_async._files.asking import PATIENT, READ, Asking, MinimumSpeed
 from gts_async._files.disk import DiskThread, step
 from gts_async._files.part import Part, Version
-from gts_async._files.progress import OnProgress, Progress
 from gts_async._net.retry import RetryPolicy
 from gts_async._net.secret import Secret, signed
 from gts_async._net.translation import WithoutFrames, without_secrets
+from gts_async._progress import OnProgress, Progress
 
 BATCH = 2 << 20
 """Bytes written at a time; twice that is in memory, one batch being written while the next arrives."""

@@ -11,8 +11,8 @@ import attrs
 
 from gts_async._errors import FileError, InvalidData, Problem, plain
 from gts_async._files.disk import DiskThread, step
-from gts_async._files.progress import OnProgress, Progress
 from gts_async._files.steady import blocks, identity
+from gts_async._progress import OnProgress, Progress
 from gts_async.gts.datafiles import DataFile, FileKind, FileReport, compare
 from gts_async.gts.formats import HEAD
 from gts_async.gts.jsonlines import Cutter

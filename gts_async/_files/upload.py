@@ -17,7 +17,7 @@ import attrs
 
 from gts_async._errors import FileError, FileMissing, InvalidArgument
 from gts_async._files.disk import DiskThread, opened, settled, step, translated
-from gts_async._files.progress import OnProgress, Progress
+from gts_async._progress import OnProgress, Progress
 from gts_async.wire import FilePart, Multipart
 
 PIECE = 1 << 20

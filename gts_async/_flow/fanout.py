@@ -6,7 +6,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count, takewhile
 from types import TracebackType
@@ -18,7 +18,9 @@ import attrs
 
 from gts_async._errors import GtsAsyncError, InvalidArgument, MisuseError, WrongType
 from gts_async._flow.clock import Clock, SystemClock
+from gts_async._flow.pulling import pulled
 from gts_async._flow.shield import finished
+from gts_async._progress import Tally
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -75,7 +77,8 @@ class FanOut(Generic[Part, Item, Value]):
     than `max_at_once` are worked on and fewer than `max_ahead` wait to be fetched: any length is fine. While the part
     whose turn it is keeps ordered ones waiting, up to `max_reordered` may be finished after it. Parts that have to wait
     (`Later`) are up to `MAX_PUT_OFF` more. Tasks that share the outcomes get each of them once. `beside` runs
-    as long as the block is open; `closing` is awaited when it is left, also by cancellation.
+    as long as the block is open; `closing` is awaited when it is left, also by cancellation. `tally` counts the
+    outcomes that are handed out; what it raises ends the fan-out as an error of `work` does: no outcome is lost.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class FanOut(Generic[Part, Item, Value]):
         clock: Clock | None = None,
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         closing: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         _check_bounds(max_at_once, max_per_second, max_ahead)
         self._work = work
@@ -103,6 +107,7 @@ class FanOut(Generic[Part, Item, Value]):
         self._clock = clock or SystemClock()
         self._beside = beside
         self._closing = closing
+        self._tally = tally
         self._next_turn = float("-inf")
         self._begun = self._fetched = self._working = self._put_off = 0
         self._places = asyncio.Semaphore(max_at_once)
@@ -121,6 +126,8 @@ class FanOut(Generic[Part, Item, Value]):
     async def __aenter__(self) -> Self:
         if self._group is not None:
             raise MisuseError("a fan-out runs once; make another for the same items")
+        if self._tally is not None:
+            self._tally.begin()
         self._group = await anyio.create_task_group().__aenter__()
         self._is_open = True
         if self._beside is not None:
@@ -168,11 +175,22 @@ class FanOut(Generic[Part, Item, Value]):
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
+                if self._tally is not None:
+                    self._tally.end()
                 raise StopAsyncIteration
             if self._news.is_set():
                 self._news = anyio.Event()
             await self._news.wait()
+        if self._tally is not None:
+            self._count(self._tally)
         return self._ready.popleft()
+
+    def _count(self, tally: Tally) -> None:
+        try:
+            tally.add()
+        except Exception as error:
+            self._tally = None
+            self.end(error)
 
     @property
     def is_open(self) -> bool:
@@ -325,25 +343,3 @@ def _check_bounds(max_at_once: object, max_per_second: object, max_ahead: object
         raise WrongType("max_per_second", f"must be a number or None, not {type(max_per_second).__name__}")
     if not 0 < max_per_second < float("inf"):
         raise InvalidArgument("max_per_second", f"{max_per_second} is out of range", "use more than 0, or None")
-
-
-def pulled(parts: Iterable[Part] | AsyncIterable[Part]) -> AsyncIterator[Part]:
-    """Give an async iterator over either kind of iterable; raises WrongType for anything else."""
-    if isinstance(parts, AsyncIterable):
-        return aiter(parts)
-    if isinstance(parts, Iterable):
-        return _Pulled(iter(parts))
-    raise WrongType("items", f"must be an iterable or an async iterable, not {type(parts).__name__}")
-
-
-class _Pulled(AsyncIterator[Part]):
-    """A plain iterator, pulled like an async one."""
-
-    def __init__(self, parts: Iterator[Part]) -> None:
-        self._parts = parts
-
-    async def __anext__(self) -> Part:
-        try:
-            return next(self._parts)
-        except StopIteration:
-            raise StopAsyncIteration from None

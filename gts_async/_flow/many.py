@@ -21,12 +21,14 @@ from gts_async._errors import (
     WorkFailed,
     WorkStopped,
 )
+from gts_async._flow.clock import Clock, SystemClock
 from gts_async._flow.eye import Eye, Turns
 from gts_async._flow.fanout import Outcome
 from gts_async._flow.lane import MAX_LOOKING, Lane
 from gts_async._flow.looking import BREATH, look_all
 from gts_async._flow.watch import RESUME, Watch
 from gts_async._net.config import check_seconds
+from gts_async._progress import OnProgress, tally
 
 
 class Watchable(Protocol):
@@ -289,14 +291,23 @@ class _Awaited(Generic[H]):
             self.eye = None
 
 
-async def wait_all(handles: Iterable[H], *, deadline: float | None) -> list[Any]:
+async def wait_all(
+    handles: Iterable[H], *, deadline: float | None, clock: Clock | None = None, progress: OnProgress | None = None
+) -> list[Any]:
     """Give the final looks in the order of `handles`; an error stands in the place of a look that never came."""
     every = list(handles)
+    count = tally(progress, "settled", "jobs", every, (clock or SystemClock()).now)
     finals: dict[int, Any] = {}
     block: AsFinished[H, Any] = AsFinished(every, deadline=deadline)
+    if count is not None:
+        count.begin()
     async with block as outcomes:
         async for outcome in outcomes:
             finals[id(outcome.item)] = _final(outcome)
+            if count is not None:
+                count.add()
+    if count is not None:
+        count.end()
     return [finals[id(handle)] for handle in every]
 
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import Generic, TypeVar, cast
 
@@ -60,6 +60,15 @@ def chunks(items: Iterable[Item] | AsyncIterable[Item], size: int) -> Chunks[Ite
     if isinstance(items, Iterable):
         return _OfThread(items, size)
     raise WrongType("items", f"must be an iterable or an async iterable, not {type(items).__name__}")
+
+
+def pulled(parts: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+    """Give an async iterator over either kind of iterable; raises WrongType for anything else."""
+    if isinstance(parts, AsyncIterable):
+        return aiter(parts)
+    if isinstance(parts, Iterable):
+        return _Pulled(iter(parts))
+    raise WrongType("items", f"must be an iterable or an async iterable, not {type(parts).__name__}")
 
 
 async def gathered(items: Iterable[Item]) -> list[Item]:
@@ -250,3 +259,16 @@ class _OfTask(_Fed[Item]):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=LEAVING_TIME)
+
+
+class _Pulled(AsyncIterator[Item]):
+    """A plain iterator, pulled like an async one."""
+
+    def __init__(self, parts: Iterator[Item]) -> None:
+        self._parts = parts
+
+    async def __anext__(self) -> Item:
+        try:
+            return next(self._parts)
+        except StopIteration:
+            raise StopAsyncIteration from None

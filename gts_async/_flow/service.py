@@ -15,6 +15,7 @@ from gts_async._flow.transition import Look, Progress
 from gts_async._flow.watch import Watch
 from gts_async._net.config import check_seconds
 from gts_async._net.exchange import Exchange
+from gts_async._progress import OnProgress
 
 L = TypeVar("L", bound=Look)
 
@@ -58,7 +59,13 @@ class Service:
         return Course(self.setting, work_id, progress, kind=kind, since=since)
 
     def watch(
-        self, handle: Any, course: Course[L], *, deadline: float | None = None, stalled_after: float | None = None
+        self,
+        handle: Any,
+        course: Course[L],
+        *,
+        deadline: float | None = None,
+        stalled_after: float | None = None,
+        progress: OnProgress | None = None,
     ) -> Watch[L]:
         """Give a watch of the work behind `handle`; `deadline` and `stalled_after` in seconds."""
         return Watch(
@@ -68,4 +75,5 @@ class Service:
             self.verdict,
             deadline=check_seconds("deadline", deadline),
             stalled_after=check_seconds("stalled_after", stalled_after),
+            progress=progress,
         )

@@ -19,6 +19,7 @@ from gts_async._flow.eye import Turns
 from gts_async._flow.lane import Lane
 from gts_async._flow.looking import look_all
 from gts_async._flow.transition import L, Transition
+from gts_async._progress import OnProgress, Progress, told
 
 RESUME = (
     "the work itself goes on: wait again, or resume it later, in any process, with session.resume() and the token() of "
@@ -42,6 +43,10 @@ class Watch(Generic[L]):
     over. A bad look does not end a watch; what another look cannot mend does: `Unauthorized` (the Exchange has by then
     asked for a fresh token once), `Denied`, a wrong setting, a closed session. Whoever steps slowly gets the latest
     state and what was passed on the way: nobody looks between two steps.
+
+    `progress` is told of each look that is made while somebody steps, and of the end, acknowledged: seconds since the
+    work began (or since it was first watched), and in all, if other works of its kind tell; `what` is its id and
+    status. What it raises ends the watch, not the work.
     """
 
     __slots__ = (
@@ -53,6 +58,7 @@ class Watch(Generic[L]):
         "_has_heard",
         "_is_over",
         "_is_stepping",
+        "_progress",
         "_read",
         "_stalled_after",
         "_verdict",
@@ -75,6 +81,7 @@ class Watch(Generic[L]):
         *,
         deadline: float | None = None,
         stalled_after: float | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         self.handle = handle
         self.course = course
@@ -84,6 +91,7 @@ class Watch(Generic[L]):
         self._verdict = verdict
         self._deadline = deadline
         self._stalled_after = stalled_after
+        self._progress = told(progress)
         self._began: float | None = None
         self._read = 0
         self._is_over = False
@@ -146,9 +154,12 @@ class Watch(Generic[L]):
         if self._is_over:
             raise StopAsyncIteration
         self.begin()
-        transition = self.next_known()
-        if transition is not None:
-            return transition
+        transition = self.next_known() or await self._awaited()
+        if transition.is_final and self._progress is not None:
+            self._tell(self._progress, transition)
+        return transition
+
+    async def _awaited(self) -> Transition[L]:
         clock = self.lane.hub.clock
         with self._deadline_told(clock):
             async with clock.timeout(self._left(clock)):
@@ -241,7 +252,7 @@ class Watch(Generic[L]):
         hub = self.lane.hub
         self._has_heard = False
         turns = self.turns = _OwnTurns(self)
-        self.wants_changes_only = self._read > 0 and self._stalled_after is None
+        self.wants_changes_only = self._read > 0 and self._stalled_after is None and self._progress is None
         eye = hub.follow(self.lane, self)
         try:
             async with asyncio.timeout(None) as self._cut:
@@ -267,8 +278,26 @@ class Watch(Generic[L]):
 
     def hear(self) -> None:
         """See `Follower`."""
+        if self._progress is not None and not self.course.is_over:
+            try:
+                self._tell(self._progress)
+            except Exception as error:
+                # Whoever looks may look for others, too.
+                self._ending, self._is_over = error, True
         if self._is_news() or self.ending() is not None:
             self._stop_waiting()
+
+    def _tell(self, progress: OnProgress, final: Transition[L] | None = None) -> None:
+        """Tell how many seconds have passed, of how many if that is known: by the end, or by others of its kind."""
+        course = self.course
+        now = self.lane.hub.now() if final is None else course.began + course.history[-1].elapsed
+        done = max(0.0, now - (course.began if course.since is None else course.since))
+        status = "" if course.status is None else f" {course.status.name.lower()}"
+        left = course.eta
+        if final is not None and self._verdict(final.look) is not None:
+            left = None
+        total = None if left is None else done + left
+        progress(Progress(f"{self.handle.id}{status}", done, total, final is not None, unit="seconds"))
 
     def end(self, error: Exception) -> None:
         """See `Follower`."""

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from gts_async._errors import InvalidArgument, Problem
 from gts_async._files.preflight import examine
-from gts_async._files.progress import Progress
 from gts_async._files.repair import Copy, repair
+from gts_async._progress import Progress
 from gts_async.cli.exits import Exit
 from gts_async.cli.options import Flag, Given
 from gts_async.cli.show import Show

@@ -6,7 +6,6 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from gts_async._errors import InvalidArgument
-from gts_async._files.progress import Progress
 from gts_async.cli.exits import Exit
 from gts_async.cli.following import follow
 from gts_async.cli.options import Flag, Given
@@ -93,8 +92,8 @@ async def submit(
         options.show.data({"id": job.id, "token": job.token()}, job.id)
         if detach:
             return Exit.OK
-        watch = job.watch(deadline=deadline, stalled_after=stalled_after)
-        return await follow(watch, options.show, again=options.again("job", "wait", job.id))
+        again = options.again("job", "wait", job.id)
+        return await follow(job, options.show, deadline=deadline, stalled_after=stalled_after, again=again)
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -145,8 +144,8 @@ async def wait(
         options: the global ones
     """
     async with options.session() as session:
-        watch = session.job(job).watch(deadline=deadline, stalled_after=stalled_after)
-        return await follow(watch, options.show, again=options.again("job", "wait", job))
+        handle, again = session.job(job), options.again("job", "wait", job)
+        return await follow(handle, options.show, deadline=deadline, stalled_after=stalled_after, again=again)
 
 
 @app.command
@@ -167,11 +166,7 @@ async def download(
         options: the global ones
     """
     async with options.session() as session:
-        with options.show.live(f"{job}  downloading") as update:
-
-            def progress(state: Progress) -> None:
-                update(f"{job}  {state}")
-
+        with options.show.progress(f"{job}  downloading") as progress:
             paths = await session.job(job).download(directory, progress=progress, extract=not as_zip)
     for path in paths:
         options.show.data({"id": job, "path": str(path)}, str(path))

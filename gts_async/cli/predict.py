@@ -53,18 +53,17 @@ async def predict(
             load_timeout=load_timeout, max_batch=max_batch
         ) as inference,
     ):
-        return await _shown(inference.stream(rows, checkpoint=checkpoint), rows, options)
+        with options.show.progress(f"{task}  predicting") as progress:
+            return await _shown(inference.stream(rows, checkpoint=checkpoint, progress=progress), rows, options)
 
 
 async def _shown(stream: Stream[Any, Any], rows: "RowFile | _Texts", options: Options) -> int:
     began, failed, count = time.monotonic(), 0, 0
-    with options.show.live("predicting") as update:
-        async with stream as outcomes:
-            async for outcome in outcomes:
-                options.show.data({"row": rows.numbers.popleft(), **_record(outcome)})
-                count += 1
-                failed += not outcome.is_ok
-                update(f"{count} predicted")
+    async with stream as outcomes:
+        async for outcome in outcomes:
+            options.show.data({"row": rows.numbers.popleft(), **_record(outcome)})
+            count += 1
+            failed += not outcome.is_ok
     seconds = max(time.monotonic() - began, 1e-9)
     bad = f", {failed} of them failed" if failed else ""
     options.show.talk(f"{count} samples in {seconds:.2f} s ({count / seconds:.0f}/s){bad}", "red" if failed else "")
@@ -83,6 +82,9 @@ class _Texts(AsyncIterable[dict[str, str]]):
     def __init__(self, texts: list[str], field: str) -> None:
         self.numbers = deque(range(1, len(texts) + 1))
         self._samples = [{field: text} for text in texts]
+
+    def __len__(self) -> int:
+        return len(self._samples)
 
     async def __aiter__(self) -> AsyncIterator[dict[str, str]]:
         for sample in self._samples:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import msgspec
 
 from gts_async._errors import plain
+from gts_async._progress import OnProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,6 +74,21 @@ class Show:
         with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
             task = progress.add_task(_clean(text), total=None)
             yield lambda text: progress.update(task, description=_clean(text))
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[OnProgress | None]:
+        """Give what draws progress on stderr as long as the block lives: `text` first, then what it is told.
+
+        None, which is nobody to tell, where stderr is no terminal, and beside JSON lines.
+        """
+        console = None if self.is_json else self._console(self._err)
+        if console is None:
+            yield None
+            return
+        from gts_async.progress.terminal import RichProgress
+
+        with RichProgress(console=console, is_transient=True, waiting_for=_clean(text)) as progress:
+            yield progress
 
     def _live_console(self) -> "Console | None":
         out, err = self._console(self._out), self._console(self._err)

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from gts_async._errors import OutcomeUnknown
-from gts_async._files.progress import Progress
 from gts_async.cli.exits import Exit
 from gts_async.cli.following import follow
 from gts_async.cli.options import Flag, Given, Options
@@ -89,11 +88,7 @@ async def upload(
     """
     async with options.session() as session:
         handle = session.task(task, task_type=task_type, engine_type=engine_type)
-        with options.show.live(f"{task}  uploading") as update:
-
-            def progress(state: Progress) -> None:
-                update(f"{task}  {state}")
-
+        with options.show.progress(f"{task}  uploading") as progress:
             await handle.upload(*files, progress=progress)
     names = [file.name for file in files]
     options.show.data({"id": task, "files": names}, f"{task}  uploaded {', '.join(names)}")
@@ -169,8 +164,8 @@ async def train(
         if detach:
             options.show.data({"id": task, "token": run.token()}, run.token())
             return Exit.OK
-        watch = run.watch(deadline=deadline, stalled_after=stalled_after)
-        return await follow(watch, options.show, again=options.again("watch", run.token()))
+        again = options.again("watch", run.token())
+        return await follow(run, options.show, deadline=deadline, stalled_after=stalled_after, again=again)
 
 
 @app.command
@@ -218,5 +213,5 @@ async def wait(
         options: the global ones
     """
     async with options.session() as session:
-        watch = session.task(task).watch(deadline=deadline, stalled_after=stalled_after)
-        return await follow(watch, options.show, again=options.again("task", "wait", task))
+        handle, again = session.task(task), options.again("task", "wait", task)
+        return await follow(handle, options.show, deadline=deadline, stalled_after=stalled_after, again=again)

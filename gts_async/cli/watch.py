@@ -36,9 +36,8 @@ async def watch(
     """
     async with options.session() as session:
         handle = _handle(session, token_or_id, is_task=task)
-        followed = handle.watch(deadline=deadline, stalled_after=stalled_after)
-        flags = ("--task",) if task else ()
-        return await follow(followed, options.show, again=options.again("watch", token_or_id, *flags))
+        again = options.again("watch", token_or_id, *(("--task",) if task else ()))
+        return await follow(handle, options.show, deadline=deadline, stalled_after=stalled_after, again=again)
 
 
 def _handle(session: "AsyncSession", text: str, *, is_task: bool) -> "TrainingRun | Task | Job":

@@ -1,9 +1,11 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,44 @@ def test_a_task_lives_from_create_to_delete(served: dict[str, str], main: Run, r
     assert only["label"] == "体育"
     assert main("task", "delete", "news", given=served).returncode == 0
     assert main("task", "status", "news", given=served).returncode == 1
+
+
+def on_terminal(*arguments: str, given: dict[str, str], folder: Path) -> tuple[str, str]:
+    """Run a command with a terminal as its stderr; give its stdout, and what it drew, without colours and movements."""
+    terminal, end = os.openpty()
+    environ = {**os.environ, **given, "PYTHONPATH": str(HOME), "TERM": "xterm-256color", "COLUMNS": "100"}
+    environ.pop("NO_COLOR", None)
+    command = [sys.executable, "-m", "gts_async", *arguments]
+    drawn = b""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, cwd=folder, env=environ, text=True) as process:
+        os.close(end)
+        # At the end of the other side Linux says EIO.
+        with suppress(OSError):
+            while piece := os.read(terminal, 65536):
+                drawn += piece
+        os.close(terminal)
+        assert process.stdout is not None
+        shown = process.stdout.read()
+    assert process.returncode == 0, drawn
+    return shown, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode())
+
+
+def test_commands_draw_bars_on_a_terminal_but_not_beside_json(
+    served: dict[str, str], main: Run, tmp_path: Path
+) -> None:
+    paths = write_sample(tmp_path, rows=600)
+    main("task", "create", "drawn", *TYPES, given=served)
+    shown, drawn = on_terminal("task", "upload", "drawn", *map(str, paths), given=served, folder=tmp_path)
+    assert shown == "drawn  uploaded train.json, dev.json, test.json, labels.json\n"
+    assert "train.json" in drawn
+    shown, drawn = on_terminal("task", "train", "drawn", *TRAIN, given=served, folder=tmp_path)
+    assert "succeeded" in shown.splitlines()[-1]
+    assert re.search(r"drawn (initialized|training) .*\d s", drawn)
+    shown, drawn = on_terminal("predict", "drawn", str(paths.dev), given=served, folder=tmp_path)
+    assert len(shown.splitlines()) == len(paths.dev.read_text("utf-8").splitlines())
+    assert re.search(r"[\d,]+ samples", drawn)
+    shown, drawn = on_terminal("task", "wait", "drawn", "--json", given=served, folder=tmp_path)
+    assert drawn == ""
 
 
 def test_bad_data_is_refused_line_by_line_before_sending(served: dict[str, str], main: Run, tmp_path: Path) -> None:

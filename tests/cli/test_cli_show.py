@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gts_async._flow.watch import Transition
+from gts_async._progress import Progress
 from gts_async.cli.records import look_record, look_text, transition_record, transition_words
 from gts_async.cli.show import Show
 from gts_async.gts.values import TaskInfo, TaskStatus
@@ -83,6 +84,44 @@ def test_the_live_line_stays_off_json_on_a_terminal_and_shows_beside_a_pipe() ->
     with show_on(io.StringIO(), err, is_json=True).live("working"):
         pass
     assert "working" in err.getvalue()
+
+
+def test_progress_is_drawn_on_a_terminal_above_which_data_goes_on() -> None:
+    out = Terminal()
+    show = show_on(out, out)
+    with show.progress("news  uploading") as progress:
+        assert progress is not None
+        progress(Progress("train.json", 50, 200))
+        show.data({}, "first line")
+        progress(Progress("train.json", 200, 200, is_acknowledged=True))
+    text = out.getvalue()
+    for words in ("news  uploading", "train.json", "50 bytes of 200 bytes", "first line"):
+        assert words in text
+    # Nothing stays of it.
+    assert text.endswith("\r\x1b[2K\x1b[?25h\r")
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "is_json"),
+    [(io.StringIO(), io.StringIO(), False), (Terminal(), io.StringIO(), False), (Terminal(), Terminal(), True)],
+)
+def test_no_progress_beside_json_nor_where_stderr_is_no_terminal(
+    out: io.StringIO, err: io.StringIO, is_json: bool
+) -> None:
+    with show_on(out, err, is_json=is_json).progress("uploading") as progress:
+        assert progress is None
+    assert (out.getvalue(), err.getvalue()) == ("", "")
+
+
+def test_progress_is_drawn_beside_data_that_goes_into_a_pipe() -> None:
+    out, err = io.StringIO(), Terminal()
+    show = show_on(out, err)
+    with show.progress("uploading") as progress:
+        assert progress is not None
+        show.data({"row": 1})
+        progress(Progress("news", 1, None, unit="samples"))
+    assert out.getvalue() == '{"row":1}\n'
+    assert "1 sample" in err.getvalue()
 
 
 def test_a_task_tells_its_accuracy() -> None:

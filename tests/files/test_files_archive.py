@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from gts_async._errors import DownloadCorrupt, FileError, FileMissing, UnsafePath
 from gts_async._files.archive import SMALL, STEP, unpack
 from gts_async._files.members import ArchiveLimits, check_count
-from gts_async._files.progress import Progress
+from gts_async._progress import Progress
 
 Names = dict[str, bytes]
 

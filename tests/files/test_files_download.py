@@ -31,7 +31,7 @@ from gts_async._errors import (
 )
 from gts_async._files.address import HERE
 from gts_async._files.download import BATCH, download
-from gts_async._files.progress import Progress
+from gts_async._progress import Progress
 from gts_async.testing import ChaosServer, chaos
 
 Store = Naps = Any

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from gts_async._errors import FileError, FileMissing, InvalidArgument
-from gts_async._files.progress import Progress
 from gts_async._files.upload import PIECE, MultipartStream, open_multipart
+from gts_async._progress import Progress
 from gts_async.testing import ChaosServer, chaos
 from gts_async.wire import FilePart, Multipart
 

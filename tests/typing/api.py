@@ -7,7 +7,7 @@ An ignore comment below marks what must *not* type-check; mypy reports it as unu
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import gts_async
 from gts_async import (
@@ -28,6 +28,7 @@ from gts_async import (
     JobStatus,
     Limits,
     NotFound,
+    OnProgress,
     Outcome,
     Ping,
     Prediction,
@@ -49,6 +50,7 @@ from gts_async import (
     WrongType,
 )
 from gts_async.callbacks import Receiver, receiver
+from gts_async.progress import NotebookProgress, RichProgress
 
 SPEC = JobSpec(gpu_type="NVIDIA-GeForce-RTX-3090", image_path="registry.example.com/train:1")
 
@@ -98,9 +100,13 @@ async def tasks(session: AsyncSession) -> None:
 
     def show(progress: Progress) -> None:
         assert_type(progress.fraction, float | None)
+        assert_type(progress.done, float)
+        assert_type(progress.unit, Literal["bytes", "samples", "jobs", "seconds"])
 
     await task.upload("train.json", Path("dev.json"), progress=show)
+    await task.upload("train.json", progress=print)
     await task.upload(b"train.json")  # type: ignore[arg-type]
+    await task.upload("train.json", progress=len)  # type: ignore[arg-type]
 
 
 async def trainings(task: Task, session: AsyncSession) -> None:
@@ -192,6 +198,23 @@ async def errors(run: TrainingRun) -> None:
     except WrongType as error:
         as_type_error: TypeError = error
         raise as_type_error from None
+
+
+async def progress(session: AsyncSession, task: Task, run: TrainingRun, job: Job) -> None:
+    with RichProgress(is_transient=True) as bars:
+        on_progress: OnProgress = bars
+        await task.upload("train.json", progress=on_progress)
+        await run.wait(progress=bars)
+        await job.download("model", progress=bars)
+    cell = NotebookProgress()
+    assert_type(run.watch(progress=cell), Watch[TaskInfo])
+    assert_type(task.watch(progress=cell), Watch[TaskInfo])
+    assert_type(await job.wait(progress=cell), JobInfo)
+    assert_type(await session.wait_all([job], progress=cell), list[TaskInfo | JobInfo | WorkError | NotFound])
+    session.submit_many([SPEC], progress=cell)
+    async with task.serve() as inference, inference.stream([{"content": "…"}], progress=cell):
+        await inference.predict([{"content": "…"}], progress=cell)
+    run.watch(progress="bar")  # type: ignore[arg-type]
 
 
 def doors(session: AsyncSession) -> None:
