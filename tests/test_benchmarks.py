@@ -18,26 +18,26 @@ def output_of(command):
     return done.stdout.splitlines()
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_the_cost_of_a_request_is_measured_side_by_side():
     header, *rows = output_of("benchmarks.requests_cpu --rounds 1 --requests 64")
     assert "gts_async" in header
     assert [row.split()[0] for row in rows] == ["1", "16", "64"]
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_a_storm_of_cancellations_leaves_nothing_behind():
     lines = output_of("benchmarks.cancel_storm --cancels 500")
     assert any("of 20 plain calls afterwards" in line for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_an_outage_is_not_made_worse_and_is_got_over():
     lines = output_of("benchmarks.retry_storm --callers 50 --outage 1 --pause 0.2")
     assert len([line for line in lines if "requests for each call that reached it" in line]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_a_client_under_constant_fault_stays_right_and_its_curve_is_drawn(tmp_path):
     lines = output_of(f"benchmarks.soak --seconds 1 --png {tmp_path / 'soak.png'}")
     assert any("wrong answers" in line for line in lines)

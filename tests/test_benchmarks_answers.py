@@ -138,7 +138,7 @@ def test_a_line_that_was_cut_is_not_told(tmp_path):
     assert not list(told_in(tmp_path / "none"))
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 async def test_the_engine_is_sick_when_told_and_comes_back_where_it_was(tmp_path):
     await train(tmp_path, [MAIN])
     samples = Samples(MAIN, 20, {3: Bad.NAMED, 7: Bad.CRASH, 11: Bad.ODD})
@@ -192,7 +192,7 @@ async def test_the_engine_is_sick_when_told_and_comes_back_where_it_was(tmp_path
         process.close()
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_every_answer_is_the_models_with_bad_samples_about():
     command = [sys.executable, "-m", "benchmarks.answers", "--samples", "640", "--bad", "0.02", "--seed", "1"]
     command += ["--parts", "undisturbed", "bad", "prices"]

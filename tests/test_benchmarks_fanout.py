@@ -253,7 +253,7 @@ def test_an_outcome_out_of_turn_is_wrong():
     assert (streamed.given, streamed.wrong) == (4, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 @pytest.mark.parametrize(
     ("command", "shown"),
     [

@@ -177,7 +177,7 @@ async def test_a_journal_is_read_with_what_is_not_yet_checkpointed_and_without_b
         assert before[tmp_path / "journal-wal"]
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_a_batch_whose_programs_are_killed_now_and_then_is_submitted_once():
     # With this seed a program submits one job after the other, so that a kill rarely leaves one that was not sent yet:
     # to tell that it did not arrive takes half a minute of real time.

@@ -73,7 +73,7 @@ def run(*options):
     return done.stdout, done.returncode
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 @pytest.mark.parametrize("generation", ["2023-12", "2024-01", "2024-04"])
 def test_a_batch_is_submitted_exactly_once_although_answers_are_lost(generation):
     options = ["--jobs", "60", "--faults", "0.3", "--seed", "1", "--journal"]

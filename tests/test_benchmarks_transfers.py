@@ -22,7 +22,7 @@ def output_of(command):
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_uploads_are_measured_side_by_side_and_arrive_whole():
     said = output_of("benchmarks.upload --mb 2 --rounds 1 --slow-mb 1")
     for way in ("gts_async", "httpx files=", "aiohttp", "requests"):
@@ -30,7 +30,7 @@ def test_uploads_are_measured_side_by_side_and_arrive_whole():
     assert "the server has the file as it is on the disk" in said
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_downloads_are_measured_side_by_side_and_resumed_after_cuts():
     said = output_of("benchmarks.download --mb 8 --rounds 1 --cuts 3")
     for way in ("gts_async", "httpx + anyio", "aiohttp", "gts_async, cuts"):

@@ -76,7 +76,7 @@ def test_costs_of_a_few_jobs_are_told_but_not_judged(capsys):
     assert "2.0 ×" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_a_short_run_shows_all_ways_side_by_side():
     command = "benchmarks.watch --counts 500 --rounds 1 --ramp 0.2 --settling 0.4 --seconds 0.5"
     done = subprocess.run([sys.executable, "-m", *command.split()], capture_output=True, text=True, timeout=100)

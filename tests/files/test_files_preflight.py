@@ -232,7 +232,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("line", [json.dumps({"text": "x" * 5000, "summary": "y"}).encode() + b"\n", b"x" * 4096])
 async def test_memory_stays_flat_whatever_the_size_of_the_file(tmp_path: Path, line: bytes) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
-    for path, size in ((small, 20 << 20), (large, 100 << 20)):
+    for path, size in ((small, 20 << 20), (large, 70 << 20)):
         path.write_bytes(line * (size // len(line)))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", MEASURED, "summary", str(small), str(large), stdout=subprocess.PIPE
@@ -244,7 +244,7 @@ async def test_memory_stays_flat_whatever_the_size_of_the_file(tmp_path: Path, l
 
 async def test_memory_stays_flat_whatever_ids_and_labels_there_are(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
-    for path, count in ((small, 170_000), (large, 500_000)):
+    for path, count in ((small, 170_000), (large, 350_000)):
         with path.open("w") as file:
             for number in range(count):
                 file.write(f'{{"id":{number * 7919 % 1_000_003},"content":"c{number}","label":"label {number}"}}\n')
