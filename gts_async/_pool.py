@@ -170,7 +170,10 @@ class InferencePool(Predicting):
     ) -> None:
         try:
             if error is None:
-                await asyncio.gather(*(session._model.prove() for session in self._entered))
+                # All of them to the end: one that goes on would ask for a model that is released by then.
+                proofs = await asyncio.gather(*(s._model.prove() for s in self._entered), return_exceptions=True)
+                for doubt in filter(None, proofs):
+                    raise doubt
         finally:
             # One task for all of it: a cancelled caller waits until every model is released, which each session bounds.
             await finished(self._close())

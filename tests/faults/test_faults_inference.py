@@ -796,6 +796,18 @@ async def test_a_pool_does_not_hide_that_answers_may_be_wrong(world):
             await pool.predict_one(ONE)
 
 
+async def test_the_last_small_requests_of_a_pool_are_proven_on_the_way_out(world):
+    session = world.trained().serve()
+    other = World(world.clock, "http://other.test")
+    async with other.session:
+        with pytest.raises(LeaseLost, match="may be another model's"):
+            async with InferencePool([session, other.trained().serve()]) as pool:
+                await replaced(world)
+                await replaced(other)
+                await pool.predict_one(ONE)
+        assert "closed" in repr(pool)
+
+
 async def test_a_pool_goes_on_without_an_engine_whose_answers_were_all_right(world, caplog):
     session = world.trained().serve()
     other = World(world.clock, "http://other.test")
