@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import logging
+import random
 import socket
 import traceback
 from urllib.parse import parse_qs
@@ -342,6 +343,7 @@ class Watched:
             token=options.pop("token", TOKEN),
             dialect="2024-04" if self.kind == "head" else "2023-12",
             clock=self.clock,
+            chance=options.pop("chance", random.Random(7).random),
             **options,
         )
 

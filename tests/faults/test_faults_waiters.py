@@ -174,7 +174,7 @@ async def test_a_block_of_many_that_is_left_leaves_nothing(watched, kind, how, c
 
 
 async def looks_of(world, waiters):
-    async with world.session() as session:
+    async with world.session(chance=lambda: 0.5) as session:
         (work,) = await world.begin(session)
         world.seen.clear()
         other = session.resume(work.token())
@@ -192,8 +192,8 @@ async def test_all_who_wait_for_one_work_share_its_looks(watched, kind):
     alone = await looks_of(watched(kind), 1)
     together = await looks_of(watched(kind), 20)
     assert alone > 10
-    # Chance is theirs: a tenth of an interval, more or less.
-    assert together == pytest.approx(alone, rel=0.2)
+    # With chance in the schedule (not here), it is the earliest of all their looks that counts.
+    assert alone <= together <= alone + 1
 
 
 async def test_whoever_is_cancelled_in_the_middle_of_its_look_does_not_hurt_the_other(watched, kind):
