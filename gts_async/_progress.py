@@ -24,11 +24,12 @@ _numbers = count(1)
 class Progress:
     """How far a piece of work has come: an upload, a download, a watch, a prediction, a batch.
 
-    `what` is the name of what is being worked on: a file, a task, a job with its status. `done` and `total` are in
-    `unit`: bytes of the whole transfer (the form's body for an upload, the object for a download, the unpacked files
-    for an archive), samples or jobs that have an outcome, seconds so far and in all. `total` is None while nobody has
-    said. When a try of a transfer fails and the next one begins anew, `done` falls back. `number` is the same in all
-    that one call tells, and another for every call, so that one callable can tell several calls apart.
+    `what` is the name of what is being worked on: a file (of an upload of several the one that is being sent, at the
+    end "3 files"), a task, a job with its status. `done` and `total` are in `unit`: bytes of the whole transfer (the
+    form's body for an upload, the object for a download, the unpacked files for an archive), samples or jobs that have
+    an outcome, seconds so far and in all. `total` is None while nobody has said. When a try of a transfer fails and the
+    next one begins anew, `done` falls back. `number` is the same in all that one call tells, and another for every
+    call, so that one callable can tell several calls apart.
 
     What was sent has merely left this machine. Only `is_acknowledged` says that all has come to its end: an upload was
     answered, a download was verified and stands under its own name, an archive is unpacked, every sample or job has its

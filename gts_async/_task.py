@@ -88,7 +88,8 @@ class Task:
             names = ", ".join(file.name for file in files)
             raise UploadRejected(f"{self.id}: the engine could not store {names}", path=files[0].path) from error
         if progress is not None:
-            progress(Progress(files[-1].name, sent[-1], sent[-1], is_acknowledged=True))
+            all_of_them = files[0].name if len(files) == 1 else f"{len(files)} files"
+            progress(Progress(all_of_them, sent[-1], sent[-1], is_acknowledged=True))
 
     async def train(
         self,

@@ -471,6 +471,10 @@ async def test_an_upload_tells_what_was_sent_and_at_the_end_that_it_arrived(task
     await task.upload(*data, progress=told.append)
     assert [state.is_acknowledged for state in told] == [False] * (len(told) - 1) + [True]
     assert told[-1].done == told[-1].total == told[-2].done
+    assert {state.what for state in told[:-1]} <= {path.name for path in data}
+    assert told[-1].what == f"{len(data)} files"
+    await task.upload(data[0], progress=told.append)
+    assert told[-1].what == data[0].name
 
 
 async def test_a_missing_file_is_named(task, tmp_path):
