@@ -20,6 +20,7 @@ import msgspec
 
 from gts_async._database import Database
 from gts_async._errors import FileError, InvalidArgument, plain
+from gts_async._files.place import local_path
 from gts_async.gts.values import Extraction, Prediction, Result, Summary, TaskType
 
 CHECKPOINT_KIND, CHECKPOINT_VERSION = 0x67747363, 3
@@ -50,7 +51,7 @@ class Checkpoint:
         self, path: str | os.PathLike[str], task_id: str, fingerprint: Callable[[], Awaitable[str]] | None = None
     ) -> None:
         self._database = Database(
-            path,
+            local_path("checkpoint", path),
             SCHEMA,
             CHECKPOINT_VERSION,
             kind=CHECKPOINT_KIND,

@@ -22,6 +22,7 @@ from gts_async._errors import (
 from gts_async._files.archive import unpack
 from gts_async._files.download import download, forget
 from gts_async._files.part import check_folder
+from gts_async._files.place import local_path
 from gts_async._flow.course import Course
 from gts_async._flow.exits import OnExit, settled
 from gts_async._flow.transition import Transition
@@ -150,7 +151,7 @@ class Job:
         FileError and its kinds, and TransportError.
         """
         progress = told(progress)
-        target = Path(directory)
+        target = local_path("directory", directory)
         await anyio.to_thread.run_sync(check_folder, target)
         link = signed(await self._url())
         try:

@@ -17,6 +17,7 @@ import attrs
 
 from gts_async._database import MOUNTS, Database
 from gts_async._errors import FileError, InvalidArgument
+from gts_async._files.place import local_path
 from gts_async._intent import Intent, content_key, read_spec, spec_document
 from gts_async.sxwl.values import JobInfo, JobSpec, JobStatus
 
@@ -70,9 +71,10 @@ class Journal:
     def __init__(
         self, path: str | os.PathLike[str], wall: Callable[[], float], *, mounts: str | os.PathLike[str] = MOUNTS
     ) -> None:
-        if_damaged = IF_DAMAGED.replace("PATH", os.fspath(path))
+        place = local_path("journal", path)
+        if_damaged = IF_DAMAGED.replace("PATH", str(place))
         self._database = Database(
-            path, SCHEMA, JOURNAL_VERSION, kind=JOURNAL_KIND, is_checked=True, if_damaged=if_damaged, mounts=mounts
+            place, SCHEMA, JOURNAL_VERSION, kind=JOURNAL_KIND, is_checked=True, if_damaged=if_damaged, mounts=mounts
         )
         self._wall = wall
         self._owner = secrets.token_hex(8)

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from gts_async._errors import FileError, FileMissing, InvalidArgument
+from gts_async._files.place import local_path
 from gts_async._intent import content_key, read_spec
 from gts_async._journal import JOURNAL_KIND, JOURNAL_VERSION, SCHEMA
 
@@ -62,7 +63,7 @@ class Health:
 
 def check(path: str | os.PathLike[str]) -> Health:
     """Look through a journal without changing it; raises FileError if it is none, or cannot be read at all."""
-    place = Path(path)
+    place = local_path("path", path)
     _check_there(place)
     with tempfile.TemporaryDirectory(prefix="gts-async-") as folder:
         problems, rows = _read(_snapshot(place, Path(folder) / "journal.db"), place)
@@ -83,7 +84,7 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
 
     Raises FileError if the file is none of ours, or if somebody has it open. A sound journal is not touched.
     """
-    place = Path(path)
+    place = local_path("path", path)
     found = check(place)
     if found.is_sound:
         return Repaired(found)

@@ -5,7 +5,6 @@ import os
 from collections.abc import Generator
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import attrs
@@ -18,6 +17,7 @@ from gts_async._errors import (
     ServerFailed,
     UploadRejected,
 )
+from gts_async._files.place import local_path
 from gts_async._files.preflight import preflight
 from gts_async._files.upload import MultipartStream, open_multipart
 from gts_async._flow.exits import OnExit, settled
@@ -67,10 +67,11 @@ class Task:
         sent and, at the end, acknowledged. Raises InvalidArgument, FileMissing, NotFound and UploadRejected.
         """
         progress = told(progress)
-        files = [FilePart(Path(path).name, os.fspath(path)) for path in paths]
+        places = [local_path("files", path) for path in paths]
+        files = [FilePart(place.name, str(place)) for place in places]
         call = calls.upload(self.id, files)
         if check and self.task_type is not None and self.engine_type is not None:
-            for report in await preflight([Path(path) for path in paths], self.task_type, self.engine_type):
+            for report in await preflight(places, self.task_type, self.engine_type):
                 for problem in report.problems:
                     log.warning("%s: %s", self.id, problem)
         sent: list[int] = []

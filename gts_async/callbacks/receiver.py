@@ -8,14 +8,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 from types import TracebackType
 from typing import Self
 
 import attrs
 
 from gts_async._errors import FileError, InvalidArgument, UnexpectedAnswer
+from gts_async._files.place import local_path
 from gts_async._session import AsyncSession
 from gts_async.callbacks.asgi import Receive, Refusal, Scope, Send, answer, is_json, live, read_body
 from gts_async.callbacks.following import Following
@@ -62,7 +62,7 @@ class Receiver:
         self._limits = limits or CallbackLimits()
         self._on_arrival = on_arrival
         self._now = now
-        path = Path(fspath(store)) if isinstance(store, (str, PathLike)) else None
+        path = None if store is None or isinstance(store, CallbackStore) else local_path("store", store)
         base = checked_base(base_url)
         self._urls = Urls(base, new_key() if path is None else kept_key(path.with_name(f"{path.name}.key")))
         if base.scheme == "http" and not base.is_loopback:
