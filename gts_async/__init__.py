@@ -33,7 +33,7 @@ what a valid training file is                          ``gts/datafiles.py``
 an error and when it is raised                         ``_errors.py``
 old and new SXWL servers                               ``sxwl/dialects.py``
 one engine asked, or several, about samples            ``_predicting.py`` ``_asking.py`` ``_inference.py``
-                                                       ``_pool.py``
+                                                       ``_pool.py`` ``_fleet.py``
 whose model answers, who holds the slot, loads it      ``gts/identity.py`` ``_model.py`` ``_lease.py``
                                                        ``_serving.py``
 which engine of several gets the next samples          ``_flow/crew.py`` ``_flow/race.py`` ``_flow/allowance.py``

@@ -20,10 +20,9 @@ from gts_async._errors import (
     MisuseError,
     RateLimited,
     ServerFailed,
-    TimedOut,
     UnexpectedAnswer,
-    WrongType,
 )
+from gts_async._fleet import Fleet
 from gts_async._flow.allowance import MOST
 from gts_async._flow.batching import Batcher
 from gts_async._flow.clock import Clock
@@ -31,21 +30,13 @@ from gts_async._flow.crew import Crew, Member
 from gts_async._flow.race import Culprit, Races
 from gts_async._flow.shield import finished
 from gts_async._inference import InferenceSession
-from gts_async._lease import slot_name
 from gts_async._net.config import check_seconds
 from gts_async._predicting import Predicting, Row, Sample, samples_in
 from gts_async._statistics import InferenceStats
-from gts_async.gts.identity import PROBES
 from gts_async.gts.values import Result, TaskType
-
-LOOK_TIME = 10.0
-"""Seconds that the look at an engine may take which tells whether it is back."""
 
 ATTEMPTS = 2
 """Times that a session sends a request before it goes elsewhere: the first may meet a connection just closed."""
-
-SIGN_TIME = 120.0
-"""Seconds that an engine may take to answer the sample by which its model is known; it may have to load it again."""
 
 log = logging.getLogger("gts_async")
 
@@ -72,22 +63,12 @@ class InferencePool(Predicting):
         hedge: bool = False,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._sessions = tuple(sessions)
-        if not self._sessions:
-            raise InvalidArgument("sessions", "is empty", "give one task.serve() per engine")
-        for session in self._sessions:
-            if not isinstance(session, InferenceSession):
-                raise WrongType("sessions", f"holds a {type(session).__name__}", "give task.serve() objects")
-        for what in ("task type", "engine type"):
-            kinds = {getattr(s, f"_{what.replace(' ', '_')}") for s in self._sessions} - {None}
-            if len(kinds) > 1:
-                raise InvalidArgument("sessions", f"has more than one {what}", "all engines must serve the same model")
-        self.id = self._sessions[0].id
-        self.max_batch = min(session.max_batch for session in self._sessions)
+        self._fleet = Fleet(sessions)
+        self.id = self.sessions[0].id
+        self.max_batch = min(session.max_batch for session in self.sessions)
         self._is_hedging = hedge
         self._chance = chance
         self._own = InferenceStats()
-        self._entered: set[InferenceSession] = set()
         self._batcher: Batcher[Sample, Result] | None = None
         self._races: Races[InferenceSession] | None = None
         self._reviving: set[asyncio.Task[None]] = set()
@@ -98,17 +79,17 @@ class InferencePool(Predicting):
     @property
     def sessions(self) -> tuple[InferenceSession, ...]:
         """The sessions that it was made of; each has its own `stats`."""
-        return self._sessions
+        return self._fleet.sessions
 
     @property
     def max_at_once(self) -> int:
         """Requests that may be in flight at all engines together."""
-        return sum(session.max_at_once for session in self._sessions)
+        return sum(session.max_at_once for session in self.sessions)
 
     @property
     def stats(self) -> InferenceStats:
         """What all sessions have done so far; `retries` counts also what was sent to another engine."""
-        whole = InferenceStats.total([*(session.stats for session in self._sessions), self._own])
+        whole = InferenceStats.total([*(session.stats for session in self.sessions), self._own])
         if self._races is not None:
             whole.retries += self._races.retries
             whole.hedges += self._races.hedges
@@ -117,12 +98,10 @@ class InferencePool(Predicting):
     async def __aenter__(self) -> Self:
         if self._races is not None:
             raise MisuseError("this pool is open already")
-        lines = [await session._engine.exchange.line() for session in self._sessions]
-        if len({slot_name(line.base_url) for line in lines}) < len(lines):
-            raise InvalidArgument("sessions", "has two on one engine, which has one model slot", "give one per engine")
+        await self._fleet.check_engines()
         self._doubt = None
-        failed = await self._load_all()
-        members = [Member(session, number, partial(_most, session)) for number, session in enumerate(self._sessions)]
+        failed = await self._fleet.load()
+        members = [Member(session, number, partial(_most, session)) for number, session in enumerate(self.sessions)]
         self._races = Races(
             Crew(members, self._clock, on_lost=self._has_lost),
             self._clock,
@@ -134,46 +113,17 @@ class InferencePool(Predicting):
             if member.worker in failed:
                 self._races.set_aside(member, failed[member.worker])
         if len(members) > 1:
-            for session in self._sessions:
+            for session in self.sessions:
                 session._model.max_attempts = ATTEMPTS
         self._batcher = Batcher(self._each, max_batch=samples_in(self.max_batch), max_at_once=self.max_at_once)
         return self
-
-    async def _load_all(self) -> dict[InferenceSession, Exception]:
-        """Load on every engine; gives the errors of those that cannot, as long as one can, else raises."""
-        loading = {session: asyncio.ensure_future(session.__aenter__()) for session in self._sessions}
-        try:
-            await asyncio.wait(loading.values())
-            failed = {session: error for session, task in loading.items() if (error := task.exception()) is not None}
-            for error in failed.values():
-                if not isinstance(error, GtsAsyncError) or isinstance(error, (InvalidArgument, MisuseError)):
-                    raise error
-            if len(failed) == len(loading):
-                first, *others = failed.values()
-                for other in others:
-                    first.add_note(f"and another engine: {other}")
-                raise first
-        except BaseException:
-            await finished(self._unload(loading))
-            raise
-        self._entered = loading.keys() - failed.keys()
-        return {session: error for session, error in failed.items() if isinstance(error, Exception)}
-
-    async def _unload(self, loading: dict[InferenceSession, asyncio.Task[InferenceSession]]) -> None:
-        for task in loading.values():
-            task.cancel()
-        await asyncio.gather(*loading.values(), return_exceptions=True)
-        await _left(s for s, task in loading.items() if not task.cancelled() and task.exception() is None)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             if error is None:
-                # All of them to the end: one that goes on would ask for a model that is released by then.
-                proofs = await asyncio.gather(*(s._model.prove() for s in self._entered), return_exceptions=True)
-                for doubt in filter(None, proofs):
-                    raise doubt
+                await self._fleet.prove()
         finally:
             # One task for all of it: a cancelled caller waits until every model is released, which each session bounds.
             await finished(self._close())
@@ -190,10 +140,9 @@ class InferencePool(Predicting):
             await races.aclose()
             self._own.retries += races.retries
             self._own.hedges += races.hedges
-        for session in self._sessions:
+        for session in self.sessions:
             session._model.max_attempts = None
-        entered, self._entered = self._entered, set()
-        await _left(entered)
+        await self._fleet.leave()
 
     def _has_lost(self, member: Member[InferenceSession], error: Exception) -> None:
         log.warning("%r: not asked any more, its samples go to other engines: %s", member.worker, error)
@@ -221,7 +170,7 @@ class InferencePool(Predicting):
         while True:
             await self._clock.sleep(member.pauses.next(self._chance()))
             try:
-                await self._wake(member)
+                await self._fleet.wake(member, self._asked, self._signs)
             except LeaseLost as error:
                 races.crew.lose(member, error)
                 return
@@ -233,29 +182,6 @@ class InferencePool(Predicting):
             races.crew.come_back(member)
             return
 
-    async def _wake(self, member: Member[InferenceSession]) -> None:
-        """Raise what keeps a session from answering; one whose engine was restarted loads its model again."""
-        session = member.worker
-        if session not in self._entered:
-            await session.__aenter__()
-            self._entered.add(session)
-            if self._signs is not None and await session._fingerprint() not in self._signs:
-                raise LeaseLost(f"{session!r}: its model is not one of those that a checkpoint has results of")
-            return
-        try:
-            async with self._clock.timeout(LOOK_TIME):
-                await session._engine.sight(session.id)
-        except TimeoutError as error:
-            if isinstance(error, TimedOut):
-                raise
-            raise TimedOut(f"no status within {LOOK_TIME:g} s", stage="answer") from error
-        # Its engine answers; to load the model may take it longer than others have patience.
-        member.is_waking = True
-        kind = session._task_type or self._asked
-        if kind is not None:
-            # Asked anything, the session finds out what is loaded, and loads its model again if nothing is.
-            await session._ask(kind, [dict(PROBES[kind])])
-
     def _revived(self, member: Member[InferenceSession], task: asyncio.Task[None]) -> None:
         self._reviving.discard(task)
         error = None if task.cancelled() else task.exception()
@@ -263,15 +189,15 @@ class InferencePool(Predicting):
             self._races.crew.lose(member, error)
 
     def _may_hedge(self) -> bool:
-        return self._is_hedging and all(session._model.is_single_use is False for session in self._sessions)
+        return self._is_hedging and all(session._model.is_single_use is False for session in self.sessions)
 
     @property
     def _clock(self) -> Clock:
-        return self._sessions[0]._clock
+        return self._fleet.clock
 
     def _kind(self, sample: Sample) -> TaskType:
-        known = (session for session in self._sessions if session._task_type is not None)
-        return next(known, self._sessions[0])._kind(sample)
+        known = (session for session in self.sessions if session._task_type is not None)
+        return next(known, self.sessions[0])._kind(sample)
 
     def _opened(self) -> Batcher[Sample, Result]:
         if self._batcher is None:
@@ -285,28 +211,26 @@ class InferencePool(Predicting):
         self._opened()
         self._check_doubt()
         self._asked = kind
+        # Not given to the sessions: it is the caller who has no more time, whoever is to blame.
+        bound = self._fleet.bounded(
+            check_seconds("timeout", timeout), f"predict: no answer within {timeout} s", call="predict"
+        )
         try:
-            # Not given to the sessions: it is the caller who has no more time, whoever is to blame.
-            async with self._clock.timeout(check_seconds("timeout", timeout)):
+            async with bound:
                 results = await self._running().run(
                     lambda session: session._ask(kind, rows, is_kept=is_kept), len(rows)
                 )
         except LeaseLost:
             self._check_doubt()
             raise
-        except TimeoutError as error:
-            if isinstance(error, TimedOut):
-                raise
-        else:
-            self._check_doubt()
-            return results
-        raise TimedOut(f"predict: no answer within {timeout:g} s", call="predict", stage="answer")
+        self._check_doubt()
+        return results
 
     async def _fingerprint(self) -> str:
         """Give what stands for all models that answer now; engines that come later must have one of them."""
         races = self._running()
         members = races.crew.ready()
-        answers = await asyncio.gather(*(self._sign(member.worker) for member in members), return_exceptions=True)
+        answers = await asyncio.gather(*(self._fleet.sign(member.worker) for member in members), return_exceptions=True)
         signs: set[str] = set()
         for member, answer in zip(members, answers, strict=True):
             if isinstance(answer, str):
@@ -323,15 +247,6 @@ class InferencePool(Predicting):
         self._signs = signs
         return "; ".join(sorted(signs))
 
-    async def _sign(self, session: InferenceSession) -> str:
-        try:
-            async with self._clock.timeout(SIGN_TIME):
-                return await session._fingerprint()
-        except TimeoutError as error:
-            if isinstance(error, TimedOut):
-                raise
-            raise TimedOut(f"no answer within {SIGN_TIME:g} s", call="predict", stage="answer") from error
-
     def _running(self) -> Races[InferenceSession]:
         if self._races is None:
             raise MisuseError("the pool is not open: async with InferencePool(…) as inference")
@@ -339,8 +254,8 @@ class InferencePool(Predicting):
 
     def __repr__(self) -> str:
         if self._races is None:
-            return f"<InferencePool of {len(self._sessions)} closed>"
-        return f"<InferencePool of {len(self._sessions)} serving, {len(self._races.crew.ready())} ready>"
+            return f"<InferencePool of {len(self.sessions)} closed>"
+        return f"<InferencePool of {len(self.sessions)} serving, {len(self._races.crew.ready())} ready>"
 
 
 def _most(session: InferenceSession) -> int:
@@ -360,7 +275,3 @@ def _culprit(error: Exception) -> Culprit:
     if isinstance(error, (InvalidData, InvalidArgument, MisuseError)) or not isinstance(error, GtsAsyncError):
         return Culprit.REQUEST
     return Culprit.MEMBER
-
-
-async def _left(sessions: Iterable[InferenceSession]) -> None:
-    await asyncio.gather(*(session.__aexit__(None, None, None) for session in sessions), return_exceptions=True)
