@@ -3,10 +3,10 @@
 import asyncio
 import json
 import os
-from types import TracebackType
-from typing import Self
 
 import attrs
+
+from benchmarks.server import Listening
 
 TASK, JOB = "tnews", "ai-0000"
 
@@ -25,7 +25,7 @@ class Sent:
     twice: tuple[int, ...]
 
 
-class FileServer:
+class FileServer(Listening):
     """Takes uploads of up to `most` bytes, one at a time, and hands out the file at `path` under ``/model``.
 
     A job's status, asked for as the cloud's, tells that URL. The first `cuts` answers end early, at equal distances.
@@ -39,15 +39,9 @@ class FileServer:
         self.requests = 0
         self.twice: list[int] = []
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:{1}".format(*self._server.sockets[0].getsockname())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.close()
+    def connected(self) -> asyncio.BaseProtocol:
+        """Give what takes and sends."""
+        return _Connection(self)
 
     def has_taken(self, path: str) -> bool:
         """Tell whether the last upload had the file at `path` in it."""

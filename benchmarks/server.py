@@ -92,7 +92,27 @@ class Seen:
 HEAD = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
 
-class Echo:
+class Listening:
+    """A server of a protocol of one's own, on loopback as long as the block."""
+
+    url = ""
+
+    def connected(self) -> asyncio.BaseProtocol:
+        """Give what is to talk with whoever has connected."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.get_running_loop().create_server(self.connected, "127.0.0.1", 0)
+        self.url = "http://127.0.0.1:{1}".format(*self._server.sockets[0].getsockname())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.close()
+
+
+class Echo(Listening):
     """Tells of every task that it is in training, with the task's id as the message, so that no answer fits another.
 
     `slowest`: seconds that an answer takes at most; how long each takes is left to chance.
@@ -106,15 +126,9 @@ class Echo:
         self.connections: set[asyncio.BaseTransport] = set()
         self.most_open = self.made = 0
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Echoing(self), "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:{1}".format(*self._server.sockets[0].getsockname())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.close()
+    def connected(self) -> asyncio.BaseProtocol:
+        """Give what tells of tasks."""
+        return _Echoing(self)
 
     def seen(self) -> Seen:
         """Tell what it has seen: requests since it last changed its mind, connections since it began."""

@@ -21,6 +21,7 @@ from typing import Any
 import attrs
 
 from benchmarks import memory
+from benchmarks.promises import Promise
 
 TICK = 0.001
 """Seconds between two ticks of the ticker."""
@@ -193,6 +194,35 @@ def in_ms(seconds: float | None) -> float:
     """Give milliseconds."""
     assert seconds is not None
     return seconds * 1e3
+
+
+def compared(
+    runs: Mapping[str, Sequence[Cost]],
+    peer: str,
+    *,
+    told: Sequence[str],
+    least_ratio: float,
+    most_growth: float,
+    most_stall: float,
+) -> list[Promise]:
+    """Judge the first of the ways: its rate beside the `peer`'s, its MB of memory, and the ms that its loop is late.
+
+    Of those that are only `told` nothing is promised.
+    """
+    ours = next(iter(runs.values()))
+    mine, ratio = median(ours), ratio_of(ours, runs[peer])
+    assert mine.growth is not None
+    return [
+        Promise(f"times the rate of {peer}", f"{ratio:.2f}", f"≥ {least_ratio}", ratio >= least_ratio),
+        *(Promise.none(f"times the rate of {way}", f"{ratio_of(ours, runs[way]):.2f}") for way in told if way in runs),
+        Promise.at_most("MB of memory", mine.growth / MB, most_growth),
+        Promise.at_most("ms that the loop is late, 99 %", in_ms(mine.stall), most_stall),
+    ]
+
+
+def unjudged(promises: Iterable[Promise]) -> list[Promise]:
+    """Give the figures of files that are too small for them to mean anything."""
+    return [attrs.evolve(promise, is_kept=True) for promise in promises]
 
 
 HEAD = ("", "MB/s", "CPU ms for 100 MB", "RSS + MB", "loop late, 99 %, ms", "at most, ms")

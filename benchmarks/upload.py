@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
-import attrs
 import httpx
 import requests
 
@@ -27,6 +26,7 @@ from benchmarks.transfers import (
     MB,
     SLOW_READ,
     Cost,
+    compared,
     gauged,
     gauged_program,
     gauged_without_loop,
@@ -34,11 +34,11 @@ from benchmarks.transfers import (
     in_a_process,
     in_ms,
     median,
-    ratio_of,
     rounds,
     show,
     show_cost,
     slow_down,
+    unjudged,
 )
 from gts_async import AsyncSession
 
@@ -113,23 +113,19 @@ WAYS = {OURS: ours, HTTPX: by_httpx, AIOHTTP: by_aiohttp, REQUESTS: by_requests,
 
 def promises(quick: Mapping[str, Sequence[Cost]], slow: Mapping[str, Sequence[Cost]], taken: bool) -> list[Promise]:
     """Judge what was measured; figures of small files are not."""
-    mine, slow_mine = median(quick[OURS]), median(slow[OURS])
-    is_judged = mine.size >= ENOUGH * TIMES * MB
-    ratio = ratio_of(quick[OURS], quick[HTTPX])
-    assert mine.growth is not None
     figures = [
-        Promise("times the rate of httpx's files=", f"{ratio:.2f}", f"≥ {LEAST_RATIO}", ratio >= LEAST_RATIO),
-        *(
-            Promise.none(f"times the rate of {way}", f"{ratio_of(quick[OURS], quick[way]):.2f}")
-            for way in quick
-            if way == CURL
+        *compared(
+            quick,
+            HTTPX,
+            told=(CURL,),
+            least_ratio=LEAST_RATIO,
+            most_growth=MOST_GROWTH,
+            most_stall=MOST_STALL,
         ),
-        Promise.at_most("MB of memory", mine.growth / MB, MOST_GROWTH),
-        Promise.at_most("ms that the loop is late, 99 %", in_ms(mine.stall), MOST_STALL),
-        Promise.at_most("the same with a slow disk", in_ms(slow_mine.stall), MOST_STALL),
+        Promise.at_most("the same with a slow disk", in_ms(median(slow[OURS]).stall), MOST_STALL),
     ]
-    if not is_judged:
-        figures = [attrs.evolve(promise, is_kept=True) for promise in figures]
+    if quick[OURS][0].size < ENOUGH * TIMES * MB:
+        figures = unjudged(figures)
     return [Promise("the server has the file as it is on the disk", str(taken), "True", taken), *figures]
 
 

@@ -37,6 +37,9 @@ from gts_async.sxwl.values import JobInfo, JobStatus
 PACKED = "data.zip"
 """The name of the one object that the cloud makes of a model folder (`modeluploadjob.go`)."""
 
+MAX_PACKED_NAME = 240
+"""Bytes in the name of a zip that is to be unpacked; its unfinished file and the note of that have longer ones."""
+
 
 @attrs.frozen
 class Job:
@@ -182,11 +185,16 @@ class Job:
         return paths
 
     async def _packed(self, directory: Path) -> Path:
-        """Give where the zip lies until it is unpacked: beside a directory that is to appear whole, else within it."""
+        """Give where the zip lies until it is unpacked: beside a directory that is to appear whole, else within it.
+
+        Of a directory with a very long name it lies within: there is no room for more in one beside it.
+        """
         within = directory / f".{self.id}.zip"
         if not directory.name:
             return within
         beside = directory.with_name(f".{directory.name}.{self.id}.zip")
+        if len(os.fsencode(beside.name)) > MAX_PACKED_NAME:
+            return within
         begun = (beside, Path(f"{beside}.part"), Path(f"{beside}.part.json"))
         if not await anyio.Path(directory).exists() or any([await anyio.Path(path).exists() for path in begun]):
             return beside

@@ -3,11 +3,33 @@
 import asyncio
 import contextlib
 import gc
+import subprocess
+import sys
 
 import anyio
 import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.steady_loop import SteadyLoop
 
 pytest_plugins = ["pytester"]
+
+# The same examples in every run, and however long they take: no test depends on chance or on how busy a machine is.
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("repeatable")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "ordinary_loop: runs on asyncio's own loop, for tests of loops that are blocked")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item):
+    """Run tests on a loop whose time the machine's other work does not touch."""
+    is_ordinary = item.get_closest_marker("ordinary_loop") is not None
+    return {"loop": asyncio.new_event_loop if is_ordinary else SteadyLoop}
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +64,38 @@ def exporter():
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return exporter
+
+
+GROWN = """
+import asyncio, resource, ssl, sys
+from pathlib import Path
+import httpx
+from gts_async._files.address import HERE
+from gts_async._files.download import download
+async def main():
+    async with httpx.AsyncClient(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False) as client:
+        grown = []
+        for name in "ab":
+            await download(client, sys.argv[1], Path(sys.argv[2] + name), fence=HERE)
+            grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(grown[1] - grown[0])
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def grown_by_the_second():
+    """Give `await grown_by_the_second(url, target)`: the bytes by which a process grows in a second download."""
+
+    async def grown(url, target):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", GROWN, url, str(target), stdout=subprocess.PIPE
+        )
+        said, _ = await process.communicate()
+        process._transport.close()
+        return int(said) * 1024
+
+    return grown
 
 
 @pytest.fixture(params=["task", "wait_for", "timeout", "scope", "group"])

@@ -148,6 +148,16 @@ async def test_a_model_is_downloaded_and_unpacked(gts_clock, tmp_path):
     assert not [request for request in fetched if request.header("authorization")]
 
 
+@pytest.mark.parametrize("length", [190, 200, 220, 234, 235, 255])
+async def test_a_directory_may_have_as_long_a_name_as_the_system_lets_it(gts_clock, tmp_path, length):
+    job = await Stage(gts_clock).session.submit(SPEC)
+    await job
+    for _ in range(2):
+        (path,) = await job.download(tmp_path / ("x" * length))
+        assert path.read_text() == f"the model of {job.id}\n"
+        assert list(tmp_path.rglob("*")) == [path.parent, path]
+
+
 async def test_a_directory_that_cannot_be_made_is_named(gts_clock, tmp_path):
     job = await Stage(gts_clock).session.submit(SPEC)
     await job

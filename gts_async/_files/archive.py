@@ -10,8 +10,10 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -27,6 +29,8 @@ STEP = 8 << 20
 """Bytes unpacked between two chances to cancel; a file of any size counts as `SMALL` at least."""
 
 SMALL = 64 << 10
+SYNCING = 8
+"""Files that are synced at once: a disk writes what it is told by many in one go, and is else waited for each time."""
 
 
 async def unpack(
@@ -41,7 +45,8 @@ async def unpack(
     ``/data/``, where the cloud's uploader has the model, is not part of the paths.
 
     Raises FileMissing, UnsafePath, DownloadCorrupt and FileError, and leaves `directory` as it was, for what `plan` in
-    `members` lists, for a member that is not what the archive says, and if the disk fails or is full.
+    `members` lists, for a member that is not what the archive says, and if the disk fails or is full. Before anything
+    is written it raises FileError if the disk has no room for all.
     """
     thread = DiskThread()
     unpacking = _Unpacking(Path(archive), Path(directory), limits)
@@ -69,6 +74,8 @@ class _Unpacking:
     limits: ArchiveLimits
     total: int = 0
     files: list[Path] = attrs.field(factory=list)
+    itself: os.stat_result = attrs.field(init=False)
+    """What the archive is, by whatever name."""
 
     def steps(self) -> Generator[int, None, None]:
         """Do the work; between the steps, which give the bytes unpacked so far, it may be closed."""
@@ -78,11 +85,24 @@ class _Unpacking:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             check_count(file, str(self.archive), self.limits)
             with zipfile.ZipFile(file) as content:
-                size = os.fstat(file.fileno()).st_size
-                members = plan(content.infolist(), str(self.archive), size, self.limits)
+                self.itself = os.fstat(file.fileno())
+                members = plan(content.infolist(), str(self.archive), self.itself.st_size, self.limits)
                 self.total = sum(member.info.file_size for member in members)
                 with translated(self.directory, "cannot unpack into"):
+                    self._check_room()
                     yield from self._unpacked(content, members)
+
+    def _check_room(self) -> None:
+        """Raise FileError if the disk is too full; one that does not tell its size may be."""
+        try:
+            disk = os.statvfs(self.directory if self.directory.is_dir() else self.directory.parent)
+        except OSError:
+            return
+        free = (disk.f_bavail if os.geteuid() else disk.f_bfree) * disk.f_frsize
+        if disk.f_blocks and free < self.total:
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            problem = f"needs {self.total} bytes, {free} are free; nothing was unpacked"
+            raise FileError(f"{self.directory}: {problem}", path=str(self.directory)) from full
 
     def _unpacked(self, content: zipfile.ZipFile, members: Sequence[Member]) -> Generator[int, None, None]:
         is_new = not os.path.lexists(self.directory)
@@ -132,13 +152,16 @@ class _Unpacking:
 
     def _synced(self, staging: Path, members: Sequence[Member]) -> Iterator[int]:
         """Have all on the disk itself before it is put in place: who sees it may drop the archive. Gives sizes."""
-        for member in members:
-            if not member.is_folder:
-                sync_file(staging.joinpath(*member.parts))
-                yield max(SMALL, member.info.file_size)
-        for folder in folders_of(members):
-            sync_folder(staging.joinpath(*folder))
-        sync_folder(staging)
+        with ThreadPoolExecutor(SYNCING, thread_name_prefix="gts-async-disk") as threads:
+            held, jobs = 0, list[Callable[[], None]]()
+            for job, size in _syncing(staging, members):
+                held += size
+                jobs.append(job)
+                if held >= STEP:
+                    _do(threads, jobs)
+                    yield held
+                    held, jobs = 0, []
+            _do(threads, jobs)
 
     def _merge(self, staging: Path, members: Sequence[Member]) -> None:
         """Move each file to its place in the folder that is there; nothing is moved unless all can be."""
@@ -151,9 +174,11 @@ class _Unpacking:
                 if not folder.is_dir():
                     folder.mkdir()
                     made.append(folder)
+                elif folder.stat().st_dev != staging.stat().st_dev:
+                    raise FileError(f"{folder}: is on another disk; unpack to where all is on one", path=str(folder))
                 elif not may_write(folder):
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        except OSError:
+        except (OSError, FileError):
             for folder in reversed(made):
                 with suppress(OSError):
                     folder.rmdir()
@@ -169,15 +194,32 @@ class _Unpacking:
         for depth, part in enumerate(member.parts, start=1):
             place = place / part
             try:
-                mode = place.lstat().st_mode
+                there = place.lstat()
             except FileNotFoundError:
                 return
+            mode = there.st_mode
             is_last = depth == len(member.parts)
+            if os.path.samestat(there, self.itself):
+                raise UnsafePath(f"{place}: is the archive itself, and one of its members is named so", path=str(place))
             if stat.S_ISLNK(mode) and not (is_last and not member.is_folder):
                 raise UnsafePath(f"{place}: is a link, which would lead out of the folder; remove it", path=str(place))
             if stat.S_ISDIR(mode) != (not is_last or member.is_folder):
                 kind = "folder" if stat.S_ISDIR(mode) else "file"
                 raise FileError(f"{place}: there is a {kind} of that name; remove it", path=str(place))
+
+
+def _syncing(staging: Path, members: Sequence[Member]) -> Iterator[tuple[Callable[[], None], int]]:
+    """Give what is to be done so that all is on the disk, each with the bytes that it may be about."""
+    for member in members:
+        if not member.is_folder:
+            yield partial(sync_file, staging.joinpath(*member.parts)), max(SMALL, member.info.file_size)
+    for folder in (*folders_of(members), ()):
+        yield partial(sync_folder, staging.joinpath(*folder)), SMALL
+
+
+def _do(threads: ThreadPoolExecutor, jobs: Sequence[Callable[[], None]]) -> None:
+    for future in [threads.submit(job) for job in jobs]:
+        future.result()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -25,7 +25,7 @@ _DIGESTS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256"}
 
 
 class _Sum(Protocol):
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: bytes | memoryview, /) -> None: ...
 
     def hexdigest(self) -> str: ...
 
@@ -34,18 +34,18 @@ class _Sum(Protocol):
 class _Crc:
     """A CRC with hashlib's manners."""
 
-    advance: Callable[[bytes, int], int]
+    advance: Callable[[Any, int], int]
     size: int
     value: int = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         self.value = self.advance(data, self.value)
 
     def hexdigest(self) -> str:
         return self.value.to_bytes(self.size, "big").hex()
 
 
-_CRCS: dict[str, Callable[[bytes, int], int]] = {"crc32": zlib.crc32}
+_CRCS: dict[str, Callable[[Any, int], int]] = {"crc32": zlib.crc32}
 try:
     from fastcrc import crc32, crc64
 except ImportError:  # pragma: no cover - the extra is not installed
@@ -76,7 +76,7 @@ class Summing:
         """Tell whether there is anything to compute."""
         return bool(self._sums)
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take the bytes behind those before."""
         for _, _, each in self._sums:
             each.update(data)

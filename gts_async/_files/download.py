@@ -26,18 +26,14 @@ from gts_async._errors import (
 )
 from gts_async._files import address, store
 from gts_async._files.asking import PATIENT, READ, Asking, MinimumSpeed
+from gts_async._files.batch import BATCH, Batch
 from gts_async._files.disk import DiskThread, step
-from gts_async._files.part import Part, Version
+from gts_async._files.note import Version
+from gts_async._files.part import Part
 from gts_async._net.retry import RetryPolicy
 from gts_async._net.secret import Secret, signed
 from gts_async._net.translation import WithoutFrames, without_secrets
 from gts_async._progress import OnProgress, Progress
-
-BATCH = 2 << 20
-"""Bytes written at a time; twice that is in memory, one batch being written while the next arrives."""
-
-MAX_PIECES = 1024
-"""Pieces written at a time, however small they are: each costs more memory than the bytes in it."""
 
 
 async def download(
@@ -228,9 +224,10 @@ class _Fetching:
             return await self._receive(response, 0, found.size)
         if response.status_code == 416 and first is not None:
             told = store.whole_size(response)
-            if (version.size if told is None else told) == await self.disk.run(self.part.position):
+            size = version.size if told is None else told
+            if version.size in (None, size) and size == await self.disk.run(self.part.position):
                 return None
-            return await self._begin_anew("the object is shorter than what has arrived")
+            return await self._begin_anew("the object has another size than what has arrived")
         self.asking.be_patient()
         return store.refusal(response, await store.beginning(response), version.url, hide=self.asking.hide)
 
@@ -253,28 +250,27 @@ class _Fetching:
     async def _receive(self, response: httpx.Response, position: int, end: int | None) -> store.Setback | None:
         """Write the body behind `position`, which must not go on behind `end`; what came is kept however it ends."""
         self._check_body(response, end)
-        start, batch = position, list[bytes]()
-        held = counted = 0
+        start, batch, counted = position, Batch(), 0
         writing: Future[None] | None = None
         self.asking.be_patient()
         try:
             async with aclosing(store.pieces(response)) as pieces:
                 async for piece in pieces:
-                    batch.append(piece)
-                    held += len(piece)
                     counted += len(piece)
-                    if end is not None and position + held > end:
+                    if end is not None and position + batch.held + len(piece) > end:
                         raise self._corrupt(f"the store sent more than the {end - start} bytes it announced")
                     if counted >= self.minimum_speed.size:
                         counted = 0
                         self.asking.be_patient()
-                    if held >= BATCH or len(batch) >= MAX_PIECES:
+                    rest = batch.add(memoryview(piece))
+                    while batch.is_full:
                         await self._written(writing, position)
-                        writing = self.disk.submit(self.part.write, position, batch)
-                        position, held, batch = position + held, 0, []
+                        writing = self.disk.submit(self.part.write, position, batch.taken())
+                        position += BATCH
+                        rest = batch.add(rest)
         finally:
             # Queued behind the write before it, also when we are cut or cancelled here.
-            self.disk.submit(self.part.write, position, batch)
+            self.disk.submit(self.part.write, position, batch.taken())
         self.asking.wait_for_ever()
         return await self._ended(await self.disk.run(self.part.position), is_whole=response.status_code == 200)
 

@@ -4,9 +4,11 @@ import os
 import re
 import stat
 import struct
+import sys
 import unicodedata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import BinaryIO
 
 import attrs
@@ -37,6 +39,10 @@ MAX_LISTING = 64 << 20
 
 PACKED_UNDER = "/data/"
 """Where the cloud's uploader has the model's volume: it names every member absolutely (`pkg/storage/pack.go`)."""
+
+_IS_UTF8 = 0x800
+_CODINGS = ("utf-8", "gb18030")
+"""What names are in that do not say so: Linux's, or a Chinese Windows's."""
 
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _DEVICES = frozenset({"CON", "PRN", "AUX", "NUL", *(f"{n}{i}" for n in ("COM", "LPT") for i in range(1, 10))})
@@ -71,9 +77,9 @@ def plan(infos: Sequence[zipfile.ZipInfo], archive: str, size: int, limits: Arch
     packed = all(info.orig_filename.startswith(PACKED_UNDER) for info in infos)
     members = []
     for info in infos:
-        name = info.orig_filename
+        name = _name(info)
         parts = _parts(archive, name.removeprefix(PACKED_UNDER) if packed else name)
-        _check_kind(archive, info)
+        _check_kind(archive, name, info)
         if parts:
             members.append(Member(info, parts, name.endswith("/")))
         elif not name.endswith("/"):
@@ -122,16 +128,33 @@ def _listing(file: BinaryIO) -> tuple[int, int]:
     if found is None:
         raise zipfile.BadZipFile("is not a zip archive, or its end is missing")
     end, length = found
-    locator_at = end - _LOCATOR.size
-    if locator_at - _END64.size >= 0:
-        file.seek(locator_at - _END64.size)
-        record = file.read(_END64.size + _LOCATOR.size)
-        if record[_END64.size :].startswith(b"PK\6\7") and record.startswith(b"PK\6\6"):
-            length = _END64.unpack_from(record)[8]
-            end = locator_at - _END64.size
+    record_at = end - _LOCATOR.size - _END64.size
+    if (told := _located(file, end - _LOCATOR.size)) is not None:
+        # Newer Pythons look where they are told first, older ones do not.
+        if told != record_at and _record(file, told):
+            raise _ambiguous()
+        if record := _record(file, record_at):
+            end, length = record_at, _END64.unpack(record)[8]
     if length > end:
         raise zipfile.BadZipFile("the list of members is longer than the archive")
     return end - length, length
+
+
+def _located(file: BinaryIO, at: int) -> int | None:
+    """Give where the large record at the end is said to be; None if nothing says so."""
+    file.seek(max(0, at))
+    locator = file.read(_LOCATOR.size)
+    if at < 0 or not locator.startswith(b"PK\6\7"):
+        return None
+    told: int = _LOCATOR.unpack(locator)[2]
+    return told
+
+
+def _record(file: BinaryIO, at: int) -> bytes | None:
+    """Give the large record at the end, if it is there."""
+    file.seek(max(0, at))
+    record = file.read(_END64.size)
+    return record if at >= 0 and len(record) == _END64.size and record.startswith(b"PK\6\6") else None
 
 
 def _end(file: BinaryIO) -> tuple[int, int] | None:
@@ -145,14 +168,47 @@ def _end(file: BinaryIO) -> tuple[int, int] | None:
         at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) < at + _END.size:
         return None
+    if any(other != at and _ends_with_its_comment(tail, other) for other in _places(b"PK\5\6", tail)):
+        raise _ambiguous()
     return tail_at + at, _END.unpack_from(tail, at)[5]
+
+
+def _places(signature: bytes, tail: bytes) -> Iterator[int]:
+    at = tail.find(signature)
+    while at >= 0:
+        yield at
+        at = tail.find(signature, at + 1)
+
+
+def _ends_with_its_comment(tail: bytes, at: int) -> bool:
+    return len(tail) >= at + _END.size and at + _END.size + _END.unpack_from(tail, at)[7] == len(tail)
+
+
+def _ambiguous() -> zipfile.BadZipFile:
+    """Give the error for an archive in which one program finds other members than the next."""
+    return zipfile.BadZipFile("has two ends, of which each tells of other members")
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Give a member's name as it was meant: zipfile takes for IBM's what does not say that it is UTF-8."""
+    if not info.flag_bits & _IS_UTF8 and not info.orig_filename.isascii():
+        written = info.orig_filename.encode("cp437")
+        for coding in _CODINGS:
+            with suppress(UnicodeDecodeError):
+                return written.decode(coding)
+    return info.orig_filename
 
 
 def _parts(archive: str, name: str) -> tuple[str, ...]:
     if _ODD.search(name) or _DRIVE.match(name.lstrip("/")):
         raise _unsafe(archive, name, "is no plain name")
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if len(parts) > MAX_DEPTH or len(os.fsencode(name)) > MAX_PATH:
+    try:
+        length = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        problem = f"cannot be written in {sys.getfilesystemencoding()}; set a locale with UTF-8"
+        raise _unsafe(archive, name, problem) from None
+    if len(parts) > MAX_DEPTH or length > MAX_PATH:
         raise _unsafe(archive, name, "is too long or too deep")
     for part in parts:
         _check_part(archive, name, part)
@@ -168,11 +224,11 @@ def _check_part(archive: str, name: str, part: str) -> None:
         raise _unsafe(archive, name, "means something else, or a device, on some systems")
 
 
-def _check_kind(archive: str, info: zipfile.ZipInfo) -> None:
+def _check_kind(archive: str, name: str, info: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(info.external_attr >> 16)
-    is_folder = info.orig_filename.endswith("/")
+    is_folder = name.endswith("/")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR and not is_folder):
-        raise _unsafe(archive, info.orig_filename, "is a link or a device, not a file")
+        raise _unsafe(archive, name, "is a link or a device, not a file")
     if info.flag_bits & _ENCRYPTED:
         raise FileError(f"{archive}: is encrypted; unpack it with its password", path=archive)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -184,7 +240,7 @@ def _check_collisions(archive: str, members: Sequence[Member]) -> None:
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = set()
     for member in members:
-        name = member.info.orig_filename
+        name = "/".join(member.parts)
         key = tuple(map(_folded, member.parts))
         for depth in range(1, len(key) + 1):
             if spelled.setdefault(key[:depth], member.parts[:depth]) != member.parts[:depth]:

@@ -4,46 +4,23 @@ Everything here blocks and runs in the transfer's DiskThread. Where the bytes co
 """
 
 import errno
-import fcntl
 import os
-import re
 import stat
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
-import attrs
-
-from gts_async import wire
-from gts_async._errors import DownloadCorrupt, FileError, UnexpectedAnswer, UnsafePath
+from gts_async._errors import DownloadCorrupt, FileError, UnsafePath
 from gts_async._files.checksums import Summing
 from gts_async._files.disk import may_write, translated
-from gts_async._files.staging import sync_folder
+from gts_async._files.note import Note, Version
+from gts_async._files.staging import locked, sync, sync_folder
 
 READ_AT_ONCE = 8 << 20
 """Bytes that are read between two chances to cancel."""
 
-MAX_AT_ONCE = 1024
-"""Pieces that one system call writes (IOV_MAX)."""
-
-STRONG = re.compile(r'"[!#-~]+"')
-"""An ETag that is the same for the same bytes only."""
-
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
-
-
-@attrs.frozen
-class Version:
-    """Which object, and which state of it, a part is the beginning of.
-
-    `url` is without its query. `etag` is there only if it is a strong one, fit for If-Range; `size` in bytes, and
-    `checksums`, if the store told them.
-    """
-
-    url: str = ""
-    etag: str | None = None
-    size: int | None = None
-    checksums: tuple[str, ...] = ()
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Neither a link is followed nor a pipe waited for: others may have put one there."""
 
 
 class Part:
@@ -59,7 +36,7 @@ class Part:
         self.target = target
         self.keeps_note = keeps_note
         self.path = target.with_name(f"{target.name}.part")
-        self.note = target.with_name(f"{target.name}.part.json")
+        self.note = Note(target.with_name(f"{target.name}.part.json"))
         self.version = Version()
         self.is_inherited = False
         self._position = 0
@@ -79,7 +56,7 @@ class Part:
                 self._take_back()
             self._descriptor = self._locked()
             size = os.fstat(self._descriptor).st_size
-            version = self._noted()
+            version = self.note.read()
             if version is None or version.url != url or (version.size is not None and size > version.size):
                 self.restart(Version(url))
             else:
@@ -102,15 +79,15 @@ class Part:
             self.is_inherited = False
             self.version = version
             self._summing = Summing(version.checksums)
-            self._write_note()
+        self.learn(version)
 
     def learn(self, version: Version) -> None:
         """Note what has become known about the same object."""
         self.version = version
-        with translated(self.path, "cannot write"):
-            self._write_note()
+        with translated(self.note.path, "cannot write"):
+            self.note.write(version)
 
-    def write(self, position: int, pieces: Sequence[bytes]) -> None:
+    def write(self, position: int, data: memoryview) -> None:
         """Append the bytes that begin at `position`.
 
         Does nothing if the part has not come that far (a write that was still queued is dropped when its waiter is
@@ -120,17 +97,17 @@ class Part:
             return
         try:
             with translated(self.path, "cannot write"):
-                left = [memoryview(piece) for piece in pieces]
+                self._check_alone()
+                left = data
                 while left:
-                    count = os.pwritev(self._open_descriptor, left[:MAX_AT_ONCE], self._position)
+                    count = os.pwritev(self._open_descriptor, [left], self._position)
                     self._position += count
-                    left = _without(left, count)
+                    left = left[count:]
         except FileError as error:
             self._failure = error
             raise
         if self._summing and self._summing.position == position:
-            for piece in pieces:
-                self._summing.update(piece)
+            self._summing.update(data)
 
     def check(self) -> Generator[int, None, None]:
         """Compare with what the store announced; raises DownloadCorrupt.
@@ -161,28 +138,32 @@ class Part:
         """Give the finished part the target's name, in an order that survives a power cut."""
         with translated(self.target, "cannot finish"):
             try:
-                os.fsync(self._open_descriptor)
+                sync(self._open_descriptor)
             except OSError:
                 # The system may have dropped pages that it could not write: this part is worth nothing any more.
                 self.discard()
                 raise
+            if not os.path.samestat(os.fstat(self._open_descriptor), os.lstat(self.path)):
+                raise FileError(f"{self.path}: something else is in its place by now", path=str(self.path))
             os.replace(self.path, self.target)
             sync_folder(self.target.parent)
             if not self.keeps_note:
-                self._drop_note()
+                self.note.drop()
         self._release()
 
     def forget(self) -> None:
         """Remove the finished target and its note."""
         with translated(self.target, "cannot remove"):
             self.target.unlink(missing_ok=True)
-            self._drop_note()
+            self.note.drop()
 
     def discard(self) -> None:
-        """Remove the part and its note."""
-        for path in (self._fresh_note, self.note, self.path):
+        """Remove the part and its note, unless they are another's by now."""
+        if self._descriptor is None or self._is_in_place(self._descriptor):
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                self.note.drop()
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
         self._release()
 
     def close(self) -> None:
@@ -207,6 +188,15 @@ class Part:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             if self.target.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            with suppress(FileNotFoundError):
+                # A link or a file is replaced; so would be /dev/null.
+                if stat.S_IFMT(self.target.lstat().st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+                    raise UnsafePath(f"{self.target}: is a pipe, a socket or a device, no file", path=str(self.target))
+
+    def _check_alone(self) -> None:
+        """Raise FileError if the part is not as long as what was written: somebody else has done that."""
+        if os.fstat(self._open_descriptor).st_size != self._position:
+            raise FileError(f"{self.path}: another program changes it, too", path=str(self.path))
 
     def _take_back(self) -> None:
         """Let the finished target be a part again, unless somebody is at it: whoever unpacks it has locked it."""
@@ -215,10 +205,9 @@ class Part:
         except OSError:
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if locked(descriptor) is False:
+                raise self._under_way()
             os.rename(self.target, self.path)
-        except BlockingIOError as error:
-            raise self._under_way() from error
         finally:
             os.close(descriptor)
 
@@ -227,24 +216,28 @@ class Part:
 
     def _locked(self) -> int:
         while True:
-            descriptor = self._opened()
+            descriptor, is_fresh = self._opened()
             try:
                 self._check_ours(descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if locked(descriptor) is False:
+                    raise self._under_way()
                 if self._is_in_place(descriptor):
-                    return descriptor
-            except BlockingIOError as error:
-                os.close(descriptor)
-                raise self._under_way() from error
+                    if is_fresh or _is_own(descriptor):
+                        return descriptor
+                    self.path.unlink()
             except BaseException:
                 os.close(descriptor)
                 raise
-            # Its owner has just finished, and renamed or removed what we opened.
+            # Its owner has just finished, and renamed or removed what we opened; or it was none of ours.
             os.close(descriptor)
 
-    def _opened(self) -> int:
+    def _opened(self) -> tuple[int, bool]:
+        """Give the part, and whether it was made just now."""
+        flags = os.O_RDWR | _FLAGS
+        with suppress(FileExistsError):
+            return os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
         try:
-            return os.open(self.path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+            return os.open(self.path, flags | os.O_CREAT, 0o600), False
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise UnsafePath(f"{self.path}: is a symbolic link; remove it", path=str(self.path)) from error
@@ -262,42 +255,24 @@ class Part:
         except FileNotFoundError:
             return False
 
-    def _noted(self) -> Version | None:
-        try:
-            descriptor = os.open(self.note, os.O_RDONLY | _FLAGS)
-        except OSError:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                version = wire.decode(file.read(1 << 16), Version, call="download")
-            except (UnexpectedAnswer, OSError):
-                return None
-        return version if version.etag is None or STRONG.fullmatch(version.etag) else None
-
-    def _write_note(self) -> None:
-        self._fresh_note.unlink(missing_ok=True)
-        descriptor = os.open(self._fresh_note, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(wire.encode(self.version))
-            os.replace(self._fresh_note, self.note)
-        except OSError:
-            self._fresh_note.unlink(missing_ok=True)
-            raise
-
-    @property
-    def _fresh_note(self) -> Path:
-        return self.note.with_name(f"{self.note.name}.new")
-
-    def _drop_note(self) -> None:
-        # A download that was killed may have left the fresh one.
-        self._fresh_note.unlink(missing_ok=True)
-        self.note.unlink(missing_ok=True)
-
     def _release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _is_own(descriptor: int) -> bool:
+    """Tell whether nobody else can have the file open for writing; from now on only its owner may read it.
+
+    A disk that knows no modes, such as one that Windows wrote, has the same one for all files, whatever is set.
+    """
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
+        return False
+    with suppress(OSError):
+        os.fchmod(descriptor, 0o600)
+    was_open_to_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return not was_open_to_others or os.fstat(descriptor).st_mode == status.st_mode
 
 
 def check_name(path: Path) -> None:
@@ -317,12 +292,3 @@ def check_folder(folder: Path) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if not may_write(found):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-
-def _without(pieces: list[memoryview], count: int) -> list[memoryview]:
-    """Give what is left of the pieces behind their first `count` bytes."""
-    for place, piece in enumerate(pieces):
-        if count < len(piece):
-            return [piece[count:], *pieces[place + 1 :]]
-        count -= len(piece)
-    return []

@@ -25,7 +25,7 @@ from gts_async._errors import (
     plain,
 )
 from gts_async._files import checksums
-from gts_async._files.part import STRONG, Version
+from gts_async._files.note import STRONG, Version
 from gts_async._net.retry import retry_after
 from gts_async._net.roots import distrust
 

@@ -136,7 +136,7 @@ class JobStage(Enum):
 
 
 class Blob(Protocol):
-    """An object in the store."""
+    """An object in the store; one with an attribute `crc64` (int, or None if it is not known) has that told as well."""
 
     @property
     def size(self) -> int:

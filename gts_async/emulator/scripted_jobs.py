@@ -10,6 +10,7 @@ import zipfile
 import attrs
 
 from gts_async.emulator.backends import JobOrder, JobStage, JobState
+from gts_async.emulator.crc import crc_of
 
 TIME_LIMIT = 1
 """The `stop_type` that means `stop_time` minutes, counted from the start of the order."""
@@ -30,6 +31,11 @@ class BytesBlob:
     def etag(self) -> str:
         """The quoted entity tag."""
         return f'"{hashlib.md5(self.content, usedforsecurity=False).hexdigest().upper()}"'
+
+    @property
+    def crc64(self) -> int | None:
+        """What the store tells beside it; None where that cannot be computed."""
+        return crc_of(self.content)
 
     def read(self, start: int, stop: int) -> bytes:
         """Give the bytes from `start` up to `stop`."""

@@ -172,6 +172,8 @@ class ObjectStore:
             ("last-modified", kept.modified),
             ("x-oss-object-type", "Normal"),
         ]
+        if (crc64 := getattr(kept.blob, "crc64", None)) is not None:
+            headers.append(("x-oss-hash-crc64ecma", str(crc64)))
         if chosen is not None:
             headers.append(("content-range", f"bytes {part.start}-{part.stop - 1}/{size}"))
         return Grant(200 if chosen is None else 206, tuple(headers), kept.blob, part.start, part.stop)

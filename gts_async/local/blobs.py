@@ -14,6 +14,8 @@ from pathlib import Path
 
 import attrs
 
+from gts_async.emulator.crc import crc_of
+
 CHUNK = 1 << 20
 """Bytes that are read or copied at a time."""
 
@@ -25,7 +27,7 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 @attrs.frozen
 class FileBlob:
-    """A file as it was when it was taken: its size in bytes, and the quoted MD5 of its content as etag.
+    """A file as it was when it was taken: its size in bytes, the quoted MD5 of its content as etag, and its CRC-64.
 
     The file must not change afterwards; once it is removed, `read` raises FileNotFoundError.
     """
@@ -33,17 +35,19 @@ class FileBlob:
     path: Path
     size: int
     etag: str
+    crc64: int | None = None
 
     @classmethod
     def of(cls, path: Path) -> "FileBlob":
         """Take the file at `path`, reading it once from end to end. Raises OSError."""
         digest = hashlib.md5(usedforsecurity=False)
-        size = 0
+        size, crc = 0, crc_of(b"")
         with path.open("rb") as file:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
+                crc = crc_of(chunk, crc)
                 size += len(chunk)
-        return cls(path, size, f'"{digest.hexdigest().upper()}"')
+        return cls(path, size, f'"{digest.hexdigest().upper()}"', crc)
 
     def read(self, start: int, stop: int) -> bytes:
         """Give the bytes from `start` up to `stop`. Raises OSError."""

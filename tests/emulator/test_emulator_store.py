@@ -6,6 +6,8 @@ import hmac
 from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree
 
+import attrs
+import fastcrc
 import pytest
 
 from gts_async.emulator.scripted_jobs import BytesBlob
@@ -66,6 +68,32 @@ def test_a_signed_url_gets_the_object(base_url):
     assert answer.header("etag") == f'"{hashlib.md5(CONTENT).hexdigest().upper()}"'
     assert answer.header("last-modified") == "Fri, 22 Dec 2023 00:00:00 GMT"
     assert answer.header("content-range") is None
+
+
+@pytest.mark.parametrize("asked", [{}, {"range": "bytes=100-199"}])
+def test_the_crc_64_is_the_whole_object_s_as_aliyun_computes_it(asked):
+    """ECMA-182, reflected: "123456789" has 0x995DC9BBDF1939FA."""
+    kept = store()
+    kept.put("digits", BytesBlob(b"123456789"))
+    answer = kept.answer(get(kept.signed_url(KEY, NOW), **asked), NOW)
+    assert answer.header("x-oss-hash-crc64ecma") == str(fastcrc.crc64.xz(CONTENT))
+    answer = kept.answer(get(kept.signed_url("digits", NOW)), NOW)
+    assert answer.header("x-oss-hash-crc64ecma") == str(0x995DC9BBDF1939FA)
+
+
+def test_a_blob_that_knows_no_crc_is_handed_out_without():
+    @attrs.frozen
+    class Other:
+        size: int = 3
+        etag: str = '"1"'
+
+        def read(self, start, stop):
+            return b"abc"[start:stop]
+
+    kept = store()
+    kept.put("other", Other())
+    answer = kept.answer(get(kept.signed_url("other", NOW)), NOW)
+    assert (answer.body, answer.header("x-oss-hash-crc64ecma")) == (b"abc", None)
 
 
 def test_a_grant_names_the_bytes_without_reading_them():

@@ -265,30 +265,13 @@ async def test_thousands_of_tiny_chunks_are_one_file_and_little_memory(fetch, st
     assert [state.done for state in told] == [40_000, 40_000]
 
 
-TINY = """
-import asyncio, resource, ssl, sys
-from pathlib import Path
-import httpx
-from gts_async._files.address import HERE
-from gts_async._files.download import download
-async def main():
-    async with httpx.AsyncClient(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False) as client:
-        grown = []
-        for name in "ab":
-            await download(client, sys.argv[1], Path(sys.argv[2] + name), fence=HERE)
-            grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        print(grown[1] - grown[0])
-asyncio.run(main())
-"""
-
-
 @pytest.mark.slow
-async def test_tiny_chunks_do_not_collect_in_memory(store, target):
+async def test_tiny_chunks_do_not_collect_in_memory(store, target, grown_by_the_second):
     store.scripts = [chunked(CONTENT[:1000], size=1), chunked(CONTENT[:200_000], size=1)]
-    said = await run(TINY, f"{store.server.url}/model", target)
+    grown = await grown_by_the_second(f"{store.server.url}/model", target)
     assert target.with_name("data.zipb").read_bytes() == CONTENT[:200_000]
     # 200,000 pieces of their own would be 10 MB and more.
-    assert int(said) * 1024 < 4 << 20
+    assert grown < 4 << 20
 
 
 # Sizes that nobody told, or that are no such thing

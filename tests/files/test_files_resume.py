@@ -204,8 +204,12 @@ async def test_a_whole_part_of_one_byte_is_promoted_too(fetch: Fetch, store: Sto
     assert target.read_bytes() == CONTENT[:1]
 
 
-async def test_a_416_for_a_part_that_is_too_long_begins_anew(fetch: Fetch, store: Store, target: Path) -> None:
-    store.scripts = [store.cut(200_000), chaos.answer(416, headers={"Content-Range": "bytes */100"})]
+@pytest.mark.parametrize("size", [100, 200_000])
+async def test_a_416_for_an_object_of_another_size_begins_anew(
+    fetch: Fetch, store: Store, target: Path, size: int
+) -> None:
+    """Also if it is as long as what has arrived of the one before."""
+    store.scripts = [store.cut(200_000), chaos.answer(416, headers={"Content-Range": f"bytes */{size}"})]
     await fetch()
     assert store.asked[2].header("range") is None
     assert target.read_bytes() == CONTENT

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
+import fastcrc
 import pytest
 
 from gts_async import _errors
@@ -366,6 +367,7 @@ def test_blob_reads_any_range_of_its_file(tmp_path: Path) -> None:
     blob = FileBlob.of(path)
     assert blob.size == len(content)
     assert blob.etag == f'"{hashlib.md5(content).hexdigest().upper()}"'
+    assert blob.crc64 == fastcrc.crc64.xz(content)
     assert (blob.read(0, 3), blob.read(2558, 2560), blob.read(5, 5), blob.read(2559, 9999)) == (
         content[:3],
         content[-2:],
