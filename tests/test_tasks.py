@@ -451,7 +451,7 @@ async def test_options_that_cannot_train_are_refused_by_name(task, gts_trainer, 
 async def test_a_file_with_errors_is_not_uploaded_and_all_of_them_are_listed(gts_session, gts_faults, tmp_path):
     task = await gts_session.create_task("n", task_type="classification", engine_type="bagualu")
     bad = tmp_path / "train.json"
-    bad.write_text('{"content": "x", "label": "a"}\n\nnot json\n{"content": 5, "label": "a", "id": 3}\n')
+    bad.write_text('{"content": "x", "label": "a"}\n\nnot json\n{"content": null, "label": "a", "id": 3}\n')
     gts_faults.append(faults.refused("upfiles", times=100))
     with pytest.raises(InvalidData) as caught:
         await task.upload(bad)

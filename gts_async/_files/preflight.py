@@ -11,16 +11,15 @@ import attrs
 
 from gts_async._errors import FileError, InvalidData, Problem, plain
 from gts_async._files.disk import DiskThread, step
-from gts_async._files.steady import blocks, identity
+from gts_async._files.originals import MAX_ARRAY, Original, understood
+from gts_async._files.steady import LINE, STEP, blocks, identity
 from gts_async._progress import OnProgress, Progress
 from gts_async.gts.datafiles import DataFile, FileKind, FileReport, compare
+from gts_async.gts.faults import ARRAY
 from gts_async.gts.formats import HEAD
 from gts_async.gts.jsonlines import Cutter
 from gts_async.gts.reports import MAX_PROBLEMS
 from gts_async.gts.values import EngineType, TaskType
-
-STEP = 1 << 20
-"""Bytes read between two chances to cancel."""
 
 SHOWN = 10
 """Problems that the error's text repeats; all of them are in its `problems`."""
@@ -105,23 +104,40 @@ class _Reading:
     def _read(self, path: Path, name: str) -> Generator[Progress, None, FileReport]:
         data = DataFile(name, self.task_type, self.engine_type, self.max_problems)
         cutter = Cutter()
-        fresh = total = 0
+        fresh = total = work = 0
         for block in blocks(path, "cannot check"):
             if not total:
                 data.begin(block[:HEAD])
             total += len(block)
             if data.is_hopeless:
                 break
-            data.feed_all(cutter.cut(block))
+            lines = cutter.cut(block)
+            data.feed_all(lines)
             fresh += len(block)
-            if fresh >= STEP:
+            work += len(block) + LINE * len(lines)
+            if work >= STEP:
                 self.done += fresh
                 yield Progress(name, self.done, self.total)
-                fresh = 0
+                fresh = work = 0
         data.feed_all(cutter.rest())
         self.done += fresh
         yield Progress(name, self.done, self.total)
-        return data.report()
+        report = data.report()
+        if data.is_hopeless and report.fixable and not (yield from self._can_be_copied(path, report)):
+            report = attrs.evolve(report, fixable={})
+        return report
+
+    def _can_be_copied(self, path: Path, report: FileReport) -> Generator[Progress, None, bool]:
+        """Tell whether a corrected copy of a file that holds no lines would hold some: it may be damaged further on."""
+        if path.stat().st_size > MAX_ARRAY:
+            return ARRAY not in report.fixable
+        looking = understood(path, "cannot check")
+        while True:
+            try:
+                next(looking)
+            except StopIteration as found:
+                return isinstance(found.value, Original) and report.fixable.keys() <= found.value.changes.keys()
+            yield Progress(report.name, self.done, self.total)
 
 
 def _unreadable(name: str, error: FileError) -> FileReport:

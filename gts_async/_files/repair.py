@@ -3,35 +3,26 @@
 What a copy changes is in ``gts/repairs.py``. Everything here blocks and runs in a DiskThread.
 """
 
-import codecs
 import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import attrs
 
 from gts_async._errors import FileError, InvalidArgument
 from gts_async._files.disk import DiskThread, step, translated
-from gts_async._files.preflight import STEP
-from gts_async._files.steady import BLOCK, blocks, identity
-from gts_async.gts.formats import GBK, HEAD, MARKED_UTF8, Commonness, Encoding, encoding_of, foreign
-from gts_async.gts.jsonlines import NOT_LINES, Cutter, misread
-from gts_async.gts.repairs import ARRAY, BYTE_ORDER_MARKS, ENCODING, LargestId, Repairer, lines_of
+from gts_async._files.originals import Lines, understood
+from gts_async._files.steady import BLOCK, LINE, STEP, changed, identity, version
+from gts_async.gts.repairs import LargestId, Repairer
 from gts_async.gts.repeats import WANTS_IDS
 from gts_async.gts.values import EngineType, TaskType
 
-MAX_ARRAY = 32 << 20
-"""Bytes of an array, or of objects over several lines, that are still turned into lines: it is read whole."""
-
 WHAT = "cannot correct"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-
-Lines = Callable[[], Iterator[bytes]]
 
 
 @attrs.frozen(kw_only=True)
@@ -88,7 +79,8 @@ def _steps(
     for path in paths:
         yield 0
         try:
-            original = yield from _understood(path)
+            before = version(path, WHAT)
+            original = yield from understood(path, WHAT)
         except FileError as error:
             original = str(error).removeprefix(f"{WHAT}: ").removeprefix(f"{path}: ")
         if isinstance(original, str):
@@ -97,7 +89,8 @@ def _steps(
         number = yield from _first_id(original.lines, (engine_type, task_type))
         repairer = Repairer(task_type, engine_type, number)
         target = into / path.name
-        is_written = yield from _write(target, map(repairer.mend, original.lines()), originals, is_forced)
+        lines = map(repairer.mend, _unchanged(path, before, original.lines()))
+        is_written = yield from _write(target, lines, originals, is_forced)
         changes = {**original.changes, **{kind: count for kind, count in repairer.changes.items() if count}}
         copies.append(
             Copy(source=path, target=target, changes=changes, encoding=original.encoding, is_written=is_written)
@@ -110,88 +103,14 @@ def _identities(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
             yield identity(path)
 
 
-@attrs.frozen
-class _Original:
-    """How a file's lines are read in UTF-8, as often as needed, and what has been changed in them for that."""
-
-    lines: Lines
-    changes: Mapping[str, int]
-    encoding: str
-
-
-def _understood(path: Path) -> Generator[int, None, "_Original | str"]:
-    """Find out what a file is; gives why it cannot be corrected where it is no text of rows at all."""
-    head = next(blocks(path, WHAT), b"")[:HEAD]
-    if fault := foreign(head):
-        return fault.why
-    encoding = encoding_of(head)
-    if encoding is None or encoding == MARKED_UTF8:
-        is_utf8 = yield from _decodes(path, MARKED_UTF8)
-        is_gbk = not is_utf8 and (yield from _decodes(path, GBK))
-        encoding = GBK if is_gbk else None
-    elif not (yield from _decodes(path, encoding)):
-        return f"is {encoding.name}, but damaged"
-    changes = {} if encoding is None else {ENCODING: 1}
-    name = "" if encoding is None else encoding.name
-    read = partial(_in_utf8, path, encoding)
-    start = b"".join(_first(read(), HEAD))
-    if misread(start) == NOT_LINES and path.stat().st_size <= MAX_ARRAY:
-        with suppress(ValueError, RecursionError):
-            text = b"".join(read()).decode("utf-8-sig")
-            rows = 0
-            for _ in lines_of(text):  # read to the end first: half a file of rows would hide that the rest is broken
-                rows += 1
-                if rows % 1000 == 0:
-                    yield 0
-            marks = {BYTE_ORDER_MARKS: 1} if encoding_of(head) == MARKED_UTF8 else {}
-            return _Original(partial(lines_of, text), {**changes, **marks, ARRAY: rows}, name)
-    return _Original(partial(_lines, read), changes, name)
-
-
-def _decodes(path: Path, encoding: Encoding) -> Generator[int, None, bool]:
-    """Tell whether the whole file is likely to be in that encoding."""
-    decoder = codecs.getincrementaldecoder(encoding.codec)()
-    seen = Commonness()
-    done = 0
+def _unchanged(path: Path, before: tuple[int, int, int], lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Give the lines; raises FileError in the end if the file is another one than it was understood as."""
     try:
-        for block in blocks(path, WHAT):
-            text = decoder.decode(block)
-            if encoding == GBK:
-                seen.see(text)
-            done += len(block)
-            if done >= STEP:
-                yield done
-                done = 0
-        decoder.decode(b"", final=True)
+        yield from lines
     except UnicodeDecodeError:
-        return False
-    return seen.is_chinese
-
-
-def _in_utf8(path: Path, encoding: Encoding | None) -> Iterator[bytes]:
-    if encoding is None:
-        yield from blocks(path, WHAT)
-        return
-    decoder = codecs.getincrementaldecoder(encoding.codec)()
-    mark = encoding.mark
-    for block in blocks(path, WHAT):
-        yield decoder.decode(block[mark:]).encode()
-        mark = 0
-
-
-def _lines(read: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
-    cutter = Cutter()
-    for block in read():
-        yield from cutter.cut(block) if block else ()
-    yield from cutter.rest()
-
-
-def _first(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece[:size]
-        size -= len(piece)
-        if size <= 0:
-            return
+        raise changed(path, WHAT) from None
+    if version(path, WHAT) != before:
+        raise changed(path, WHAT)
 
 
 def _first_id(lines: Lines, pipeline: tuple[EngineType, TaskType]) -> Generator[int, None, int]:
@@ -200,7 +119,7 @@ def _first_id(lines: Lines, pipeline: tuple[EngineType, TaskType]) -> Generator[
         done = 0
         for line in lines():
             largest.see(line)
-            done += len(line)
+            done += len(line) + LINE
             if done >= STEP:
                 yield done
                 done = 0
@@ -219,7 +138,7 @@ def _write(
                 done = 0
                 for line in lines:
                     file.write(line)
-                    done += len(line)
+                    done += len(line) + LINE
                     if done >= STEP:
                         yield done
                         done = 0

@@ -14,11 +14,29 @@ from gts_async._files.disk import opened, translated
 BLOCK = 1 << 16
 """Bytes read at a time, and worked through in a few ms."""
 
+STEP = 1 << 20
+"""Bytes worked through between two chances to cancel, each line counted as LINE more."""
+
+LINE = 32
+"""What a line costs by itself, in bytes of text that cost as much."""
+
 
 def identity(path: Path) -> tuple[int, int]:
     """Give what makes a file the same one under another name, links followed."""
     seen = path.stat()
     return seen.st_dev, seen.st_ino
+
+
+def version(path: Path, what: str) -> tuple[int, int, int]:
+    """Give what changes with a file's content; raises FileMissing and FileError."""
+    with translated(path, what):
+        seen = path.stat()
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns
+
+
+def changed(path: Path, what: str) -> FileError:
+    """Give the error for a file that is not what it was."""
+    return FileError(f"{what}: {path}: has changed while it was read; try again", path=os.fspath(path))
 
 
 def blocks(path: Path, what: str) -> Iterator[bytes]:
@@ -37,4 +55,4 @@ def blocks(path: Path, what: str) -> Iterator[bytes]:
             time.sleep(0)
         after = os.fstat(file.fileno())
         if left or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise FileError(f"{what}: {path}: has changed while it was read; try again", path=os.fspath(path))
+            raise changed(path, what)

@@ -55,8 +55,9 @@ HELPS = {
     "Tells each line that the training would stumble over, which is more than the engine itself checks: what is wrong, "
     "why, and what to do; errors and warnings apart. Exit 1 if there is any error. "
     "With --fix, corrected copies are written into a folder (fixed/, unless you name one with --into), and those are "
-    "checked: other encodings become UTF-8, arrays become lines, byte order marks and blank lines go, missing ids are "
-    "numbered, numbers for labels become strings. Everything else is kept and told. The originals are never touched.",
+    "checked: other encodings become UTF-8, arrays become lines, byte order marks, blank lines and commas behind rows "
+    "go, missing ids are numbered, numbers for labels become strings. Everything else is kept and told. The originals "
+    "are never touched.",
     "task": "Make, fill, train and delete the tasks of a GTS Engine.",
     "predict": "Ask a task's model about samples.\n\n"
     "Loads the model, prints one line of JSON for each sample in their order, and releases it. Exit 1 if a sample "

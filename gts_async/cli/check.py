@@ -15,7 +15,7 @@ from gts_async._progress import Progress
 from gts_async.cli.exits import Exit
 from gts_async.cli.options import Flag, Given
 from gts_async.cli.show import Show
-from gts_async.gts.repairs import ARRAY, BLANK_LINES, BYTE_ORDER_MARKS, ENCODING, IDS, NUMBER_LABELS
+from gts_async.gts.faults import ARRAY, BLANK_LINES, BYTE_ORDER_MARKS, COMMAS, ENCODING, IDS, NUMBER_LABELS
 from gts_async.gts.reports import FileKind, FileReport
 from gts_async.gts.values import PIPELINES, EngineType, TaskType, check_name, check_pipeline
 
@@ -30,6 +30,7 @@ CHANGES = {
     BYTE_ORDER_MARKS: ("byte order mark removed", "{count} byte order marks removed"),
     ARRAY: ("1 row put on a line of its own", "{count} rows put on lines of their own"),
     BLANK_LINES: ("1 blank line removed", "{count} blank lines removed"),
+    COMMAS: ("1 comma behind a row removed", "{count} commas behind rows removed"),
     IDS: ("1 row numbered", "{count} rows numbered"),
     NUMBER_LABELS: ("1 number turned into a label", "{count} numbers turned into labels"),
 }
@@ -160,13 +161,13 @@ def _show_problems(show: Show, problems: Sequence[Problem]) -> None:
     where = f"{problem.file}:{problem.line}" if problem.line else problem.file
     field = f"{problem.field}: " if problem.field else ""
     word = "warning" if problem.is_warning else "error"
-    show.data({}, f"  {where}: {word}: {field}{problem.why}", "yellow" if problem.is_warning else "red")
+    show.data({}, f"  {where}: {word}: {field}{problem.why}", "yellow" if problem.is_warning else "red", is_prose=True)
     if others:
         lines = ", ".join(str(other.line) for other in others[:LINES_SHOWN])
         more = f" and {_count(len(others) - LINES_SHOWN, 'other')}" if len(others) > LINES_SHOWN else ""
-        show.data({}, f"      so {'is line' if len(others) == 1 else 'are lines'} {lines}{more}", "dim")
+        show.data({}, f"      so {'is line' if len(others) == 1 else 'are lines'} {lines}{more}", "dim", is_prose=True)
     if problem.remedy:
-        show.data({}, f"      {problem.remedy}", "dim")
+        show.data({}, f"      {problem.remedy}", "dim", is_prose=True)
 
 
 def _changes(copy: Copy) -> Iterator[str]:

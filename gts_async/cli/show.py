@@ -4,6 +4,7 @@ What is shown of a task, a job or a transition is in `records`.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,15 +45,19 @@ class Show:
         self._has_colour = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
         self._consoles: dict[int, Console] = {}
 
-    def data(self, record: Mapping[str, object], text: str | None = None, style: str = "") -> None:
+    def data(
+        self, record: Mapping[str, object], text: str | None = None, style: str = "", *, is_prose: bool = False
+    ) -> None:
         """Show one piece of what the command was asked for: as a line of JSON, or as `text`.
 
-        Without a text it is JSON always.
+        Without a text it is JSON always. Prose is broken between words on a terminal, further in than it began.
         """
         if self.is_json or text is None:
             self._write(self._out, msgspec.json.encode(record).decode(), clean=False)
         else:
-            self._write(self._out, text, style)
+            console = self._console(self._out) if is_prose else None
+            for line in (text,) if console is None else _broken(_clean(text), console.width):
+                self._write(self._out, line, style)
 
     def talk(self, text: str, style: str = "") -> None:
         """Say something about the work on stderr."""
@@ -116,6 +121,20 @@ class Show:
 
             self._consoles[id(stream)] = Console(file=stream)
         return self._consoles[id(stream)]
+
+
+def _broken(text: str, width: int) -> Iterator[str]:
+    from rich.cells import cell_len
+
+    body = text.lstrip(" ")
+    indent = " " * (len(text) - len(body))
+    line = indent
+    for word in re.split("(?<= )", body):
+        if line.strip() and cell_len(line) + cell_len(word.rstrip()) > width:
+            yield line.rstrip()
+            line = f"{indent}    "
+        line += word
+    yield line
 
 
 def _clean(text: str) -> str:

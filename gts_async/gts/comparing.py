@@ -1,18 +1,21 @@
 """What is wrong between the files of one task: labels that no file lists, texts that are in several, too few rows."""
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import PurePath
 
 from gts_async._errors import Problem
+from gts_async.gts.faults import bare, shown
 from gts_async.gts.reports import MAX_PROBLEMS, FileKind, FileReport
-from gts_async.gts.rows import TEXTS, label_field, shown
+from gts_async.gts.rows import TEXTS, label_field
 from gts_async.gts.values import EngineType, TaskType
 
-MIN_TRAIN_ROWS = 16
-"""Rows that qiankunding classification did train on; with 9 its nearest-neighbour step failed (`knn_utils.py`)."""
+NEIGHBOURS = 32
+"""Vectors that qiankunding classification needs to look for nearest neighbours among (`knn_utils.py`): it has two for
+each training row, and one more for each label that has several rows. So 12 rows are never enough, and 16 always are."""
+
+ENOUGH = 16
 
 LABEL_TOKENS = 480
 """Tokens that all labels together may take at the default `max_len` of 512: qiankunding classification writes them in
@@ -23,7 +26,8 @@ the training fails; where the marks between them alone are too many, it never en
 MAX_COMPARED = 12
 """Files of rows that are compared with each other."""
 
-_LEARNED = re.compile(r"(?<![a-z])(train|dev|val|valid|validation|test)(?![a-z])")
+_LEARNED = ("train", "dev", "val", "valid", "validation", "test")
+_LABELS = "labels"
 
 
 def compare(
@@ -47,17 +51,36 @@ def compare(
     return tuple(found)
 
 
+def role_of(name: str) -> str:
+    """Give what a file's name says that it is for: "train", "dev" and so on, "labels"; empty if it says nothing."""
+    words = re.split("[^a-z]+", PurePath(name).stem.lower())
+    if not {"label", "labels"}.isdisjoint(words):
+        return _LABELS
+    return next((word for word in words if word in _LEARNED), "") if "unlabel" not in "".join(words) else ""
+
+
+def is_learned_from(name: str) -> bool:
+    """Tell whether a file's name says that it is for training, or for choosing the best of what was trained."""
+    return role_of(name) not in ("", "test", _LABELS)
+
+
 def _misnamed(reports: Sequence[FileReport], task_type: TaskType) -> Iterator[Problem]:
+    wants_labels = task_type is TaskType.CLASSIFICATION and all(
+        report.kind is not FileKind.LABELS for report in reports
+    )
     for report in reports:
-        # Where unlabelled rows are of no use at all, each file's own report says so.
-        if report.kind is not FileKind.UNLABELLED or report.errors:
-            continue
-        stem = PurePath(report.name).stem.lower()
-        role = _LEARNED.search(stem.replace("_", " ").replace("-", " "))
-        if role and "unlabel" not in stem:
-            why = f"no row has one, and the name says that it is the {role[1]} file: each of its rows needs one"
+        role = role_of(report.name)
+        if role in _LEARNED and report.kind is FileKind.UNLABELLED and not report.errors:
+            # Where unlabelled rows are of no use at all, each file's own report says so.
+            why = f"no row has one, and the name says that it is the {role} file: each of its rows needs one"
             remedy = "label the rows, or name the file unlabeled.json if that is what it is"
             yield Problem(report.name, 0, label_field(task_type, {}), why, remedy)
+        elif role in _LEARNED and report.kind is FileKind.LABELS:
+            why = f"lists labels, and the name says that it is the {role} file: it needs rows"
+            yield Problem(report.name, 1, "", why, "give each file the name of what it holds")
+        elif role == _LABELS and report.kind is FileKind.LABELLED and wants_labels:
+            why = 'holds rows, and the name says that it is the labels file: it needs one line {"labels": [...]}'
+            yield Problem(report.name, 1, "", why, "give each file the name of what it holds")
 
 
 def _leaks(data: Sequence[FileReport], task_type: TaskType) -> Iterator[Problem]:
@@ -88,7 +111,7 @@ def _unlisted(data: Sequence[FileReport], labels_files: Sequence[FileReport], ma
         yield Problem(data[0].name, 0, "", why, 'upload one line {"labels": [...]} as well', is_warning=True)
         return
     listed = {label for report in labels_files for label in report.labels}
-    alike = {_bare(label): label for label in listed}
+    alike = {bare(label): label for label in listed}
     names = ", ".join(report.name for report in labels_files)
     for report in data if listed else ():
         others = [(label, line) for label, line in report.labels.items() if label not in listed]
@@ -99,22 +122,30 @@ def _unlisted(data: Sequence[FileReport], labels_files: Sequence[FileReport], ma
 
 
 def _unlisted_label(file: str, line: int, label: str, names: str, alike: Mapping[str, str]) -> Problem:
-    near = alike.get(_bare(label))
+    near = alike.get(bare(label))
     why = f"{shown(label)} is not in {names}" + (f"; {shown(near)} is" if near is not None else "")
     remedy = "write it in the same way everywhere" if near is not None else "add it there"
     return Problem(file, line, "label", why, remedy)
 
 
-def _bare(label: str) -> str:
-    """Give a label without what the eye passes over: case, space, full width."""
-    return "".join(unicodedata.normalize("NFKC", label).casefold().split())
-
-
 def _too_few(data: Sequence[FileReport], engine_type: EngineType) -> Iterator[Problem]:
-    largest = max(data, key=lambda report: report.rows, default=None)
-    if engine_type is EngineType.QIANKUNDING and largest is not None and largest.rows < MIN_TRAIN_ROWS:
-        why = f"has {largest.rows} rows; qiankunding fails on too few training rows, {MIN_TRAIN_ROWS} are known to do"
-        yield Problem(largest.name, 0, "", why, is_warning=True)
+    # Only by its name a file is known to be what is trained on; without one, the largest may be.
+    named = [report for report in data if role_of(report.name) == "train"]
+    for report in (named or sorted(data, key=lambda report: -report.rows)[:1]) if _is_qiankunding(engine_type) else ():
+        if report.rows < ENOUGH:
+            several = min(len(report.labels), report.rows - len(report.labels))
+            is_sure = 2 * report.rows + max(0, several) < NEIGHBOURS
+            always = "always fails on" if is_sure else "may fail on"
+            why = f"has {report.rows} rows; qiankunding {always} so few training rows"
+            is_warning = not (is_sure and named)
+            yield Problem(report.name, 0, "", why, f"add rows: {ENOUGH} are enough", is_warning=is_warning)
+        elif report.texts is not None and len(report.texts) == 1 and report.texts.share == 1:
+            why = "is the same in every row; qiankunding fails where no two texts differ"
+            yield Problem(report.name, 0, "content", why, "add other rows", is_warning=not named)
+
+
+def _is_qiankunding(engine_type: EngineType) -> bool:
+    return engine_type is EngineType.QIANKUNDING
 
 
 def _too_long(labels_files: Sequence[FileReport], engine_type: EngineType) -> Iterator[Problem]:

@@ -29,6 +29,10 @@ class Fingerprints:
         """One key in how many is kept; a power of 2."""
         return self._sampled + 1
 
+    def __len__(self) -> int:
+        """Give how many keys are kept."""
+        return self._count
+
     def put(self, key: int, value: int, line: int) -> int:
         """Give the slot where the key has been since an earlier line; -1 if it is new, or not one of those kept."""
         key = key or 1

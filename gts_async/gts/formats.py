@@ -5,7 +5,7 @@ How lines of JSON are read is in `jsonlines`.
 
 from typing import NamedTuple
 
-from gts_async.gts.rows import Fault
+from gts_async.gts.faults import Fault
 
 HEAD = 4096
 """First bytes of a file that are enough to tell."""
@@ -13,6 +13,13 @@ HEAD = 4096
 MARK = b"\xef\xbb\xbf"
 SAVE_AS_UTF8 = "save the file as UTF-8, without byte order mark"
 _AS_LINES = 'save it as lines of JSON: {"content": ..., "label": ...}'
+
+
+def unmarked(line: bytes) -> bytes:
+    """Give the line without the byte order marks in front of it."""
+    while line.startswith(MARK):
+        line = line[len(MARK) :]
+    return line
 
 
 class Encoding(NamedTuple):

@@ -5,27 +5,43 @@ What the row then must hold is in `rows`, what a file of them must be in `datafi
 
 import json
 import re
+from collections import Counter
 from typing import cast
 
 import msgspec
 
-from gts_async.gts.formats import MARK, SAVE_AS_UTF8, Commonness, Encoding, encoding_of, foreign
-from gts_async.gts.rows import Fault, Row, kind
+from gts_async.gts.faults import ARRAY, BLANK_LINES, BYTE_ORDER_MARKS, COMMAS, ENCODING, Fault, kind
+from gts_async.gts.formats import GBK as GBK_ENCODING, MARK, SAVE_AS_UTF8, Commonness, Encoding, encoding_of, foreign
+from gts_async.gts.rows import Row
 
 MAX_LINE = 16 << 20
 """Bytes of a line that is still read as a row."""
 
-BYTE_ORDER_MARK = Fault("", "begins with a byte order mark; the engine's check refuses the file", SAVE_AS_UTF8)
-BLANK = Fault("", "is blank; the engine's check refuses the file", "remove blank lines, at the end of the file too")
+BYTE_ORDER_MARK = Fault(
+    "", "begins with a byte order mark; the engine's check refuses the file", SAVE_AS_UTF8, change=BYTE_ORDER_MARKS
+)
+BLANK = Fault(
+    "",
+    "is blank; the engine's check refuses the file",
+    "remove blank lines, at the end of the file too",
+    change=BLANK_LINES,
+)
 NOT_UTF8 = Fault("", "is not UTF-8; the engine answers the train call with 500", SAVE_AS_UTF8)
-GBK = Fault("", "is not UTF-8 but reads as GBK; the engine answers the train call with 500", SAVE_AS_UTF8)
+GBK = Fault(
+    "", "is not UTF-8 but reads as GBK; the engine answers the train call with 500", SAVE_AS_UTF8, change=ENCODING
+)
 NOT_LINES = Fault(
-    "", "begins an array, or an object of several lines; the engine refuses both", "write one object a line"
+    "",
+    "begins an array, or an object of several lines; the engine refuses both",
+    "write one object a line",
+    change=ARRAY,
 )
 
 decode = msgspec.json.Decoder().decode
 """Quick, and sure: what it reads, the engine's JSON reads the same, and UTF-8 can carry it. What it refuses (NaN,
 numbers out of range, half a surrogate pair) `read` may be able to."""
+
+AFTER_THE_ROW = "remove the comma after the row: rows are lines here, not the items of an array"
 
 _TRAILING_COMMA = re.compile(r",\s*[}\]]")
 
@@ -78,12 +94,26 @@ def misread(head: bytes) -> Fault | None:
     lines = head.removeprefix(MARK).splitlines()
     first = next((line for line in lines if line.strip()), b"").strip()
     is_open = first.startswith(b"{") and first.endswith((b"{", b"[", b",", b":")) and len(lines) > 1
-    return NOT_LINES if first == b"{" or first.startswith(b"[") or is_open else None
+    if first == b"{" or first.startswith(b"["):
+        return NOT_LINES
+    return NOT_LINES if is_open and without_comma(first) is None else None
 
 
 def not_read(encoding: Encoding) -> Fault:
     """Give what is said of a file in another encoding than UTF-8."""
-    return Fault("", f"is {encoding.name}; the engine answers the train call with 500", SAVE_AS_UTF8)
+    return Fault("", f"is {encoding.name}; the engine answers the train call with 500", SAVE_AS_UTF8, change=ENCODING)
+
+
+def without_comma(line: bytes) -> bytes | None:
+    """Give the line without the comma behind its object; None if it is not just such an object and a comma."""
+    bare = line.rstrip(b" \t\r\n")
+    if not bare.endswith(b"},"):
+        return None
+    try:
+        value = json.loads(bare[:-1].decode())
+    except (ValueError, RecursionError):
+        return None
+    return bare[:-1] + line[len(bare) :] if isinstance(value, dict) else None
 
 
 def read(line: bytes) -> Row | Fault:
@@ -101,14 +131,24 @@ def read(line: bytes) -> Row | Fault:
     return cast("Row", value)
 
 
+def is_out_of_range(line: bytes) -> bool:
+    """Tell whether the line holds a number that no double can hold; Python's JSON makes infinity of it."""
+    try:
+        decode(line)
+    except (ValueError, RecursionError) as error:
+        return "out of range" in str(error)
+    return False
+
+
 def repeated_key(line: bytes) -> str | None:
     """Give a key that the line's object has twice."""
     found: list[str] = []
 
     def look(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        keys = [key for key, _ in pairs]
-        found[:] = [key for key in keys if keys.count(key) > 1] if len(set(keys)) < len(keys) else []
-        return dict(pairs)
+        made = dict(pairs)
+        counts = Counter(key for key, _ in pairs) if len(made) < len(pairs) else {}
+        found[:] = [key for key, count in counts.items() if count > 1][:1]
+        return made
 
     try:
         json.loads(line, object_pairs_hook=look)
@@ -121,12 +161,14 @@ def _slowly(line: bytes) -> object:
     try:
         text = line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
-        return GBK if _is_gbk(line) else NOT_UTF8
+        return NOT_UTF8
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        said = error.msg.removesuffix(" at") if isinstance(error, json.JSONDecodeError) else str(error)
         at = f" at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else ""
+        if without_comma(line) is not None:
+            return Fault("", f"is not JSON ({said}{at})", AFTER_THE_ROW, change=COMMAS)
         return Fault("", f"is not JSON ({said}{at})", _remedy(text.strip(), said))
 
 
@@ -142,7 +184,7 @@ def _remedy(text: str, said: str) -> str:
     if said.startswith("Invalid control character"):
         return "write tabs and line breaks inside texts as \\t and \\n"
     if text.endswith(","):
-        return "remove the comma after the row: rows are lines here, not the items of an array"
+        return AFTER_THE_ROW
     if text.startswith("{") and not text.endswith("}"):
         return "the row is cut off, or goes over several lines: write line breaks inside texts as \\n"
     if _TRAILING_COMMA.search(text):
@@ -150,8 +192,21 @@ def _remedy(text: str, said: str) -> str:
     return "give every row a line of its own"
 
 
-def _is_gbk(line: bytes) -> bool:
-    try:
-        return Commonness().see(line.decode("gb18030")).is_chinese
-    except UnicodeDecodeError:
-        return False
+class ForeignLines:
+    """Fed the lines of a file that are not UTF-8, tells whether they are likely to be GBK, all of them together."""
+
+    def __init__(self) -> None:
+        self._seen = Commonness()
+        self._is_damaged = False
+
+    def see(self, line: bytes) -> None:
+        """Look at one of the lines."""
+        try:
+            self._seen.see(line.decode(GBK_ENCODING.codec))
+        except UnicodeDecodeError:
+            self._is_damaged = True
+
+    @property
+    def is_gbk(self) -> bool:
+        """True if what has been seen so far is likely; the more lines, the surer."""
+        return not self._is_damaged and self._seen.is_chinese

@@ -1,24 +1,36 @@
 """What one row must hold: to train on (`training_faults`) and to be predicted (`sample_faults`).
 
-The engine checks less than its pipelines need; these are the pipelines' needs. Files of rows are in `datafiles`, what
-is sent for a sample is in `samples`.
+The engine checks less than its pipelines need; these are the pipelines' needs. What is special about ie rows is in
+`annotations`, files of rows are in `datafiles`, what is sent for a sample is in `samples`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-import attrs
-
 from gts_async._errors import InvalidData, Problem
+from gts_async.gts.annotations import Soundness, annotation_faults, is_relations, schema_faults
+from gts_async.gts.faults import (
+    HALF_A_PAIR,
+    IDS,
+    MISSING,
+    NUMBER_LABELS,
+    Fault,
+    bare,
+    is_number,
+    is_unicode,
+    kind,
+    missing,
+    no_string,
+    shown,
+)
 from gts_async.gts.values import FIXED_LABELS, EngineType, TaskType
 
 Row = Mapping[str, object]
 
-MISSING = "is missing"
 NUMBER_THEM = "number the rows"
+IN_QUOTES = "write texts in quotes"
 
-ENTITIES = "实体识别"
-RELATIONS = "关系抽取"
-"""The two kinds of ie row, the words that its ``task`` takes."""
+MAX_ID = (1 << 63) - 1
+"""Ids above are not read, nor those below -MAX_ID - 1: they become tensors of 64 bits."""
 
 TEXTS: Mapping[TaskType, tuple[str, ...]] = {
     TaskType.CLASSIFICATION: ("content",),
@@ -28,15 +40,6 @@ TEXTS: Mapping[TaskType, tuple[str, ...]] = {
     TaskType.SUMMARY: ("text",),
 }
 """The fields that hold what the model reads."""
-
-
-@attrs.frozen
-class Fault:
-    """What is wrong with one field of one row."""
-
-    field: str
-    why: str
-    remedy: str = ""
 
 
 def invalid_data(call: str, problems: Sequence[Problem]) -> InvalidData:
@@ -53,7 +56,7 @@ def label_field(task_type: TaskType, row: Row) -> str:
     if task_type is TaskType.SUMMARY:
         return "summary"
     if task_type is TaskType.IE:
-        return "spo_list" if row.get("task") == RELATIONS else "entity_list"
+        return "spo_list" if is_relations(row) else "entity_list"
     return "label"
 
 
@@ -64,7 +67,7 @@ def sample_faults(task_type: TaskType, row: object) -> Iterator[Fault]:
         return
     yield from _texts(row, TEXTS[task_type])
     if task_type is TaskType.IE:
-        yield from _schema(row)
+        yield from schema_faults(row)
 
 
 def soundness(task_type: TaskType, engine_type: EngineType) -> Callable[[Row], bool]:
@@ -73,7 +76,7 @@ def soundness(task_type: TaskType, engine_type: EngineType) -> Callable[[Row], b
     It knows the usual good row only: one that it refuses may be good all the same.
     """
     if task_type is TaskType.IE:
-        return lambda row: False
+        return Soundness()
     if task_type is TaskType.CLASSIFICATION:
         wants_number = engine_type is EngineType.BAGUALU
 
@@ -82,7 +85,8 @@ def soundness(task_type: TaskType, engine_type: EngineType) -> Callable[[Row], b
             return (
                 type(get("content")) is str
                 and type(get("label")) is str
-                and (not wants_number or (type(get("id")) is int and "probs" not in row))
+                and (not wants_number or (type(number := get("id")) is int and -MAX_ID <= number <= MAX_ID))
+                and "probs" not in row
             )
 
         return is_sound
@@ -106,23 +110,49 @@ def soundness(task_type: TaskType, engine_type: EngineType) -> Callable[[Row], b
 
 def training_faults(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[Fault]:
     """Give what keeps `row` from being trained on, apart from a label that is missing."""
-    yield from _texts(row, TEXTS[task_type])
+    for field in TEXTS[task_type]:
+        if field in row and _is_made_text(task_type, engine_type, field, row[field]):
+            why = f"is {kind(row[field])}, which the engine reads as Python writes it"
+            yield Fault(field, why, IN_QUOTES, is_warning=True)
+        else:
+            yield from _texts(row, (field,))
     if task_type is TaskType.IE:
-        yield from _schema(row)
-        yield from _annotations(row)
+        yield from schema_faults(row)
+        yield from annotation_faults(row)
     else:
         yield from _id(task_type, engine_type, row)
         yield from _label(task_type, engine_type, row)
 
 
+def label_text(task_type: TaskType, label: object) -> str | None:
+    """Give the string that a number is meant to be as a label; None for all other values."""
+    if not is_number(label) or task_type in (TaskType.IE, TaskType.SUMMARY):
+        return None
+    allowed = FIXED_LABELS.get(task_type)
+    if allowed is None:
+        return str(label)
+    return next((word for word in allowed if word.isdigit() and int(word) == label), None)
+
+
+def reads_as_text(task_type: TaskType, engine_type: EngineType, value: object) -> bool:
+    """Tell whether `value` is no string, and bagualu classification makes one of it (pydantic, in `RawSample`)."""
+    is_bagualu = task_type is TaskType.CLASSIFICATION and engine_type is EngineType.BAGUALU
+    return is_bagualu and isinstance(value, (int, float))
+
+
+def _is_made_text(task_type: TaskType, engine_type: EngineType, field: str, value: object) -> bool:
+    if field == "sentence2":  # which is pasted into a template (`dataloader_UnifiedMC.py: ori2mrc`)
+        return not isinstance(value, str)
+    return reads_as_text(task_type, engine_type, value)
+
+
 def _texts(row: Row, fields: Iterable[str]) -> Iterator[Fault]:
     for field in fields:
         value = row.get(field)
-        remedy = f'write "{value}", in quotes' if is_number(value) and field == "label" else ""
         if not isinstance(value, str):
-            yield Fault(field, f"is {kind(value)}, must be a string", remedy) if field in row else Fault(field, MISSING)
+            yield no_string(field, value) if field in row else missing(field, row)
         elif not is_unicode(value):
-            yield Fault(field, "holds half of a surrogate pair, which no UTF-8 can carry", "remove that character")
+            yield Fault(field, HALF_A_PAIR, "remove that character")
 
 
 def _id(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[Fault]:
@@ -130,13 +160,13 @@ def _id(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[Faul
     if task_type is TaskType.CLASSIFICATION:
         if engine_type is not EngineType.BAGUALU:
             return
-        if not _is_whole(row.get("id")):
-            what = f"is {kind(row['id'])}" if "id" in row else MISSING
-            yield Fault("id", f"{what}; bagualu needs a whole number in every row", NUMBER_THEM)
+        if (what := _is_no_number(row)) is not None:
+            change = IDS if row.get("id") is None else ""
+            yield Fault("id", f"{what}; bagualu needs a whole number in every row", NUMBER_THEM, change=change)
         if "probs" in row and not _is_numbers(row["probs"]):
             yield Fault("probs", f"is {shown(row['probs'])}; bagualu reads it as a list of numbers", "leave it out")
     elif task_type is not TaskType.SUMMARY and "id" not in row:
-        yield Fault("id", MISSING, NUMBER_THEM)
+        yield Fault("id", MISSING, NUMBER_THEM, change=IDS)
 
 
 def _label(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[Fault]:
@@ -148,154 +178,34 @@ def _label(task_type: TaskType, engine_type: EngineType, row: Row) -> Iterator[F
     if allowed is not None:
         if not isinstance(label, str) or label not in allowed:
             words = ", ".join(f'"{word}"' for word in allowed)
-            remedy = f'write "{label}", in quotes' if str(label) in allowed else ""
-            yield Fault(field, f"is {shown(label)}, must be one of the strings {words}", remedy)
-    elif engine_type is EngineType.BAGUALU and task_type is TaskType.CLASSIFICATION and is_number(label):
-        return  # pydantic reads it as a string
-    else:
-        yield from _texts(row, (field,))
-
-
-def _schema(row: Row) -> Iterator[Fault]:
-    """Check ``task`` and ``choice``, the types to look for, and that there is text at all."""
-    if row.get("text") == "":
-        yield Fault("text", "is empty, which the engine refuses")
-    task = row.get("task")
-    if task not in (ENTITIES, RELATIONS):
-        yield Fault("task", f"is {shown(task)}, must be {ENTITIES} or {RELATIONS}")
-        return
-    choice = row.get("choice")
-    if not isinstance(choice, (list, tuple)) or not choice:
-        yield Fault("choice", f"is {shown(choice)}, must be a list of at least one type")
-        return
-    for place, item in enumerate(choice):
-        if task == ENTITIES and not _is_word(item):
-            yield Fault(f"choice[{place}]", f"is {shown(item)}, must be an entity type, a string")
-        elif task == RELATIONS and not _is_triple(item):
-            yield Fault(f"choice[{place}]", f"is {shown(item)}, must be [subject type, relation, object type]")
-
-
-def _annotations(row: Row) -> Iterator[Fault]:
-    """Check the entities and relations of an ie row against its text and its choice."""
-    types, relations = _vocabulary(row.get("choice"))
-    for field in ("entity_list", "spo_list"):
-        items = row.get(field)
-        if items is None:
-            if field in row and field != label_field(TaskType.IE, row):
-                yield Fault(field, "is null, which ends the training", "leave it out, or give []")
-            continue
-        if not isinstance(items, list):
-            yield Fault(field, f"is {kind(items)}, must be an array")
-            continue
-        for place, item in enumerate(items):
-            where = f"{field}[{place}]"
-            if not isinstance(item, Mapping):
-                yield Fault(where, f"is {kind(item)}, must be an object")
-            elif field == "entity_list":
-                yield from _entity(where, item, row.get("text"), types)
-            else:
-                yield from _relation(where, item, row, types, relations)
-
-
-def _vocabulary(choice: object) -> tuple[set[str], set[tuple[str, str, str]]]:
-    """Give the entity types, and the relations as triples, that `choice` allows; both empty if it cannot be read."""
-    items = choice if isinstance(choice, (list, tuple)) else ()
-    relations = {(item[0], item[1], item[2]) for item in items if _is_triple(item)}
-    types = {item for item in items if isinstance(item, str)}
-    return types | {word for head, _, tail in relations for word in (head, tail)}, relations
-
-
-def _entity(where: str, entity: Row, text: object, types: set[str]) -> Iterator[Fault]:
-    yield from (Fault(f"{where}.{fault.field}", fault.why) for fault in _texts(entity, ("entity_text", "entity_type")))
-    kind_of_entity = entity.get("entity_type")
-    if isinstance(kind_of_entity, str) and types and kind_of_entity not in types:
-        yield Fault(f"{where}.entity_type", f"{shown(kind_of_entity)} is not in choice")
-    for field in ("entity_text", "entity_type"):
-        if entity.get(field) == "":
-            yield Fault(f"{where}.{field}", "is empty, which the engine refuses")
-    index = entity.get("entity_index")
-    if not (isinstance(index, list) and len(index) == 2 and all(type(place) is int for place in index)):
-        yield Fault(f"{where}.entity_index", f"is {shown(index)}, must be [start, end]")
-        return
-    start, end = index
-    if start == 0:
-        yield Fault(
-            f"{where}.entity_index",
-            "begins at 0; the engine's check wants more than 0 and refuses an entity at the start of the text",
-            "put a character in front of the text and add 1 to its indexes, or leave the row out",
-        )
-    elif start < 0 or end <= start:
-        yield Fault(f"{where}.entity_index", f"is {index}, must be start < end, counted in characters from 1 up")
-    elif isinstance(text, str) and text[start:end] != entity.get("entity_text"):
-        yield Fault(f"{where}.entity_index", f"text[{start}:{end}] is {shown(text[start:end])}, not its entity_text")
-
-
-def _relation(
-    where: str, relation: Row, row: Row, types: set[str], relations: set[tuple[str, str, str]]
-) -> Iterator[Fault]:
-    yield from (Fault(f"{where}.{fault.field}", fault.why) for fault in _texts(relation, ("predicate",)))
-    if relation.get("predicate") == "":
-        yield Fault(f"{where}.predicate", "is empty, which the engine refuses")
-    ends = []
-    for side in ("subject", "object"):
-        entity = relation.get(side)
-        if isinstance(entity, Mapping):
-            yield from _entity(f"{where}.{side}", entity, row.get("text"), types)
-            ends.append(entity.get("entity_type"))
+            meant = label_text(task_type, label)
+            change = "" if meant is None else NUMBER_LABELS
+            if meant is None and isinstance(label, str):
+                meant = next((word for word in allowed if bare(word) == bare(label)), None)
+            remedy = "write one of these words in its place" if meant is None else f'write "{meant}", in quotes'
+            yield Fault(field, f"is {shown(label)}, must be one of the strings {words}", remedy, change=change)
+    elif not reads_as_text(task_type, engine_type, label):
+        meant = label_text(task_type, label)
+        if meant is None:
+            yield from _texts(row, (field,))
         else:
-            yield Fault(f"{where}.{side}", f"is {kind(entity)}, must be an object")
-    triple = (ends[0], relation.get("predicate"), ends[1]) if len(ends) == 2 else ()
-    if relations and triple and all(_is_word(word) for word in triple) and triple not in relations:
-        yield Fault(f"{where}.predicate", f"{shown(list(triple))} is not in choice")
+            why = f"is {kind(label)}, must be a string"
+            yield Fault(field, why, f'write "{meant}", in quotes', change=NUMBER_LABELS)
 
 
-def kind(value: object) -> str:
-    """Give what `value` is, in JSON's words."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    names = ((str, "a string"), ((int, float), "a number"), (Mapping, "an object"), ((list, tuple), "an array"))
-    return next((name for types, name in names if isinstance(value, types)), f"a {type(value).__name__}")
-
-
-def shown(value: object) -> str:
-    """Give `value` short, for a message."""
-    if value is None:
-        return "null"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def is_number(value: object) -> bool:
-    """True for a JSON number; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def is_unicode(text: str) -> bool:
-    """False if UTF-8 cannot carry `text`: it holds a lone surrogate."""
+def _is_no_number(row: Row) -> str | None:
+    """Say why a row's id is not what pydantic takes as an int, as 5, 5.0, true and "5" alike are; None if it is."""
+    if "id" not in row:
+        return MISSING
+    value = row["id"]
     try:
-        return text.isascii() or bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_whole(value: object) -> bool:
-    """True for what pydantic takes as an int: 5, 5.0, true and "5" alike."""
-    if not isinstance(value, (int, float, str)):
-        return False
-    try:
-        int(value)
+        number = int(value) if isinstance(value, (int, float, str)) else None
     except (ValueError, OverflowError):
-        return False
-    return True
+        number = None
+    if number is None:
+        return f"is {kind(value)}"
+    return None if -MAX_ID - 1 <= number <= MAX_ID else "has more than 64 bits"
 
 
 def _is_numbers(value: object) -> bool:
     return isinstance(value, list) and all(is_number(item) for item in value)
-
-
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and value != "" and is_unicode(value)
-
-
-def _is_triple(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_word, value))

@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from gts_async._errors import InvalidArgument, Problem, WrongType
-from gts_async.gts.rows import TEXTS, Row, invalid_data, is_unicode, sample_faults
+from gts_async.gts.faults import is_unicode
+from gts_async.gts.rows import TEXTS, Row, invalid_data, sample_faults
 from gts_async.gts.values import FIXED_LABELS, TaskType
 
 

@@ -30,7 +30,7 @@ def post(url: str, document: object = FAILED, **headers: str) -> int:
     body = json.dumps(document).encode()
     request = urllib.request.Request(url, body, {"content-type": "application/json", **headers}, method="POST")
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()
@@ -68,7 +68,7 @@ def test_callbacks_are_printed_and_kept(main: Run, start: Start, tmp_path: Path)
     assert shown == [(None, "failed", False), ("ai1", "succeeded", True)]
     assert [url.rpartition("/")[2][:20] for url in (first, second)] == [line["callback"] for line in printed]
     process.send_signal(signal.SIGTERM)
-    out, told = process.communicate(timeout=20)
+    out, told = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out == ""
     assert "SIGNmark" not in told
@@ -88,7 +88,7 @@ def test_urls_of_yesterday_are_known_and_ctrl_c_interrupts(main: Run, start: Sta
     assert begun["base_url"] == "http://127.0.0.1:1"
     assert post(url.replace("http://127.0.0.1:1", begun["listening"])) == 200
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 130
 
 
@@ -108,7 +108,7 @@ def test_only_what_a_gateway_has_signed_is_taken_if_that_is_asked_for(main: Run,
     }
     assert [post(url), post(url, **headers)] == [401, 200]
     process.send_signal(signal.SIGTERM)
-    out, told = process.communicate(timeout=20)
+    out, told = process.communicate(timeout=60)
     assert len(out.splitlines()) == 1
     assert SECRET not in out + told
 
@@ -161,7 +161,7 @@ def test_ctrl_c_says_how_to_go_on_with_what_was_watched(embedded_cloud: Embedded
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"gts-async job wait {job['id']}" in told
 

@@ -121,7 +121,7 @@ def test_fix_writes_copies_says_what_was_changed_and_checks_them(folder: Path, m
 
 
 def test_what_fix_could_not_mend_is_1(folder: Path, main: Run) -> None:
-    (folder / "train.json").write_text(lines({"content": 5, "label": "体育"}) + "content,label\n", "utf-8")
+    (folder / "train.json").write_text(lines({"content": None, "label": "体育"}) + "content,label\n", "utf-8")
     (folder / "table.csv").write_text("content,label\na,b\n")
     ended = main("check", "train.json", "table.csv", *CLASSIFICATION, "--fix", "--into", "new", "--json")
     assert ended.returncode == 1

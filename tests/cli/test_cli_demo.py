@@ -59,7 +59,7 @@ def test_an_interrupted_demo_stops_everything_and_cleans_up_unless_told_to_keep(
             break
     process.send_signal(signum)
     process.send_signal(signum)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
     kept = [f"interrupted; all is stopped, and {folder} is kept\n" for folder in place.iterdir()]
     assert [told] == (kept if flags else ["interrupted; all is cleaned up\n"])

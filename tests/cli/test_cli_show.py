@@ -55,6 +55,21 @@ def test_a_terminal_gets_colours_and_square_brackets_as_they_are() -> None:
     assert "[red] done" in out.getvalue()
 
 
+def test_prose_is_broken_between_words_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    text = "  train.json:4: error: 标签没有在标签文件里 is not in labels.json " + "x" * 40
+    out, plain = Terminal(), io.StringIO()
+    show_on(out, io.StringIO()).data({}, text, is_prose=True)
+    show_on(plain, io.StringIO()).data({}, text, is_prose=True)
+    assert out.getvalue().splitlines() == [
+        "  train.json:4: error:",
+        "      标签没有在标签文件里 is",
+        "      not in labels.json",
+        "      " + "x" * 40,
+    ]
+    assert plain.getvalue() == f"{text}\n"
+
+
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colours_and_no_live_line_where_they_are_not_wanted(environ: dict[str, str]) -> None:
     out = Terminal()

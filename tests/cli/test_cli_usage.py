@@ -118,11 +118,13 @@ def test_help_names_every_command_and_exit_code_and_imports_nothing_heavy(tmp_pa
     exit_code, modules = json.loads(ended.stderr)
     assert exit_code == 0
     assert not {"httpx", "httpcore", "anyio", "sklearn", "numpy", "uvicorn"} & set(modules)
-    for word in ("demo", "serve", "ping", "task", "predict", "job", "watch", "124 deadline", "--json"):
+    for word in ("demo", "serve", "ping", "check", "task", "predict", "job", "watch", "124 deadline", "--json"):
         assert word in ended.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "serve", "ping", "task", "predict", "job", "watch"])
+@pytest.mark.parametrize(
+    "command", ["demo", "serve", "ping", "check", "task", "predict", "job", "watch", "journal", "callback"]
+)
 def test_every_command_has_its_help_with_the_global_options(command: str, main: Run) -> None:
     ended = main(command, "--help")
     assert ended.returncode == 0

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from gts_async._errors import FileError, InvalidData
-from gts_async._files.preflight import STEP, examine, preflight
-from gts_async._files.steady import BLOCK, blocks
+from gts_async._files.preflight import examine, preflight
+from gts_async._files.steady import BLOCK, STEP, blocks
 from gts_async.gts.datafiles import MAX_LINE, FileKind
 from gts_async.gts.values import EngineType, TaskType
 

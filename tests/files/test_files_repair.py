@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from gts_async._errors import FileError, InvalidArgument
+from gts_async._files.originals import MAX_ARRAY
 from gts_async._files.preflight import examine
-from gts_async._files.repair import MAX_ARRAY, Copy, repair
+from gts_async._files.repair import Copy, repair
 from gts_async.gts.reports import FileReport
 from gts_async.gts.values import PIPELINES, EngineType, TaskType
 
@@ -48,6 +49,12 @@ WRITTEN: dict[str, tuple[bytes, dict[str, int], str]] = {
     "UTF-32": (LINES.encode("utf-32"), {"encoding": 1}, "UTF-32"),
     "GBK": (LINES.encode("gbk"), {"encoding": 1}, "GBK"),
     "GBK array": (json.dumps(ROWS, ensure_ascii=False).encode("gb18030"), {"encoding": 1, "array": 20}, "GBK"),
+    "UTF-8 and GBK": (
+        b"".join(line.encode("gbk" if place % 3 else "utf-8") for place, line in enumerate(LINES.splitlines(True))),
+        {"encoding": 13},
+        "GBK in some lines",
+    ),
+    "commas": (LINES.replace("}\n", "},\n").encode(), {"commas": 20}, ""),
     "array": (json.dumps(ROWS, ensure_ascii=False, indent=2).encode(), {"array": 20}, ""),
     "array after a mark": (
         b"\xef\xbb\xbf" + json.dumps(ROWS, ensure_ascii=False).encode(),
@@ -85,7 +92,11 @@ async def test_ids_are_numbered_above_those_there_are(source: Path, into: Path) 
 
 
 KEPT = {
-    "two encodings": '{"content":"体育","label":"x"}\n'.encode() + '{"content":"体育","label":"x"}\n'.encode("gbk"),
+    "three encodings": (
+        '{"content":"体育","label":"x"}\n'.encode()
+        + '{"content":"体育","label":"x"}\n'.encode("gbk")
+        + b'{"content":"caf\xe9"}\n'
+    ),
     "another encoding": '{"content":"体育新聞報導與國際","label":"x"}\n'.encode("big5", "ignore"),
     "a broken array": b'[{"content":"a","label":"x"},\n{"content":"b"',
     "rows that no rule mends": b'{"content":5,"label":"x"}\nnope\n{"content":"a"}\n',
@@ -244,7 +255,7 @@ async def test_an_array_beyond_the_bound_is_kept_and_told(source: Path, into: Pa
     (copy,) = await repair([source], into, *PLAIN)
     assert copy.changes == {}
     (report,) = await examine([into / "train.json"], ["train.json"], *PLAIN)
-    assert report.fixable == {"array": 1}
+    assert (report.errors, report.fixable) == (1, {})
 
 
 async def test_a_line_without_end_is_kept_to_the_byte(source: Path, into: Path) -> None:
@@ -303,7 +314,7 @@ async def fixed_twice(content: bytes, pipeline: tuple[TaskType, EngineType]) -> 
 @given(
     st.sampled_from(sorted(PIPELINES)),
     OBJECTS,
-    st.sampled_from(["\n", "\r\n", "\r", "blank", "array"]),
+    st.sampled_from(["\n", "\r\n", "\r", "blank", "array", ",\n", ", \r\n"]),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gb18030"]),
 )
 def test_a_fixed_file_has_nothing_left_to_fix(
@@ -315,3 +326,48 @@ def test_a_fixed_file_has_nothing_left_to_fix(
     assert report.fixable == {}
     assert report.rows == len(rows)
     assert twice == once
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                text.encode()
+                for text in ('{"id": 1}', '{"content":"体育","label":1}', '{"id":null}', "{}", '{"a":1,"a":2}')
+            ),
+            *(b"[", b"]", b",", b"{", b"}", b'"', b"null", b"5", b"\x80", b"\xef\xbb\xbf", b" ", b"\t"),
+            *("体育".encode(codec) for codec in ("gbk", "utf-8", "utf-16-le", "big5")),
+            *(b"\n", b"\r", b"\r\n", b"\n\n", b",\n", b"\\ud800", b"\x0c", "\u2028".encode()),
+        ]
+    )
+    | st.binary(max_size=4).filter(lambda piece: not {0, 0xFE, 0xFF} & set(piece)),
+    max_size=12,
+).map(b"".join)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(PIPELINES)), PIECES)
+def test_no_file_breaks_the_check_and_none_has_anything_left_to_fix(
+    pipeline: tuple[EngineType, TaskType], content: bytes
+) -> None:
+    async def checked() -> None:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            (folder / "rows.json").write_bytes(content)
+            (before,) = await examine([folder / "rows.json"], ["rows.json"], *pipeline[::-1])
+            (copy,) = await repair([folder / "rows.json"], folder / "once", *pipeline[::-1])
+            assert (folder / "rows.json").read_bytes() == content
+            if copy.target is None:
+                assert before.errors
+                assert (before.fixable, copy.changes) == ({}, {})
+                return
+            assert copy.changes or not before.fixable
+            (report,) = await examine([folder / "once" / "rows.json"], ["rows.json"], *pipeline[::-1])
+            assert report.fixable == {}
+            assert report.rows >= before.rows
+            (again,) = await repair([folder / "once" / "rows.json"], folder / "twice", *pipeline[::-1])
+            if again.target is not None:  # what is no text at all shows when the blank lines in front of it are gone
+                assert again.changes == {}
+                assert again.target.read_bytes() == copy.target.read_bytes()
+
+    asyncio.run(checked())

@@ -1,12 +1,14 @@
 """What comes more than once, in one file and across the files of a task, and labels that are nearly right."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from gts_async._errors import Problem
-from gts_async.gts.datafiles import MAX_LABELS, DataFile, FileReport, check_lines, compare
+from gts_async.gts.datafiles import DataFile, FileReport, check_lines, compare
+from gts_async.gts.labels import MAX_LABELS
 from gts_async.gts.values import EngineType, TaskType
 
 BAGUALU, QIANKUNDING = EngineType.BAGUALU, EngineType.QIANKUNDING
@@ -119,6 +121,39 @@ def test_lines_are_looked_at_alike_one_by_one_and_all_at_once() -> None:
     other.feed_all(content)
     assert one.report() == other.report()
     assert len(one.report().problems) == 9
+
+
+PERSON = {"entity_text": "李开复", "entity_type": "人名", "entity_index": [1, 4]}
+NAMES = {"task": "实体识别", "text": "看李开复", "choice": ["人名", "地名"], "entity_list": [PERSON]}
+ENDS = [{"entity_text": "英王", "entity_type": "人物", "entity_index": [1, 3]}]
+ENDS += [{"entity_text": "女王", "entity_type": "称号", "entity_index": [3, 5]}]
+FACT = {"predicate": "头衔", "subject": ENDS[0], "object": ENDS[1]}
+FACTS = {"task": "关系抽取", "text": "。英王女王", "choice": [["人物", "头衔", "称号"]], "spo_list": [FACT]}
+ODD = [None, True, 5, "", "看李开复 ", "人物头", [], {}, ["人名"], [1, 4], [True, 4], ["a"], [["人物", "头衔", "称号"]]]
+
+
+def odd_rows(row: dict[str, object]) -> Iterator[dict[str, object]]:
+    """Give the row with each of its values replaced, left out, or there again; those within its values, too."""
+    for key, value in row.items():
+        yield from ({**row, key: odd} for odd in ODD)
+        yield {other: value for other, value in row.items() if other != key}
+        if isinstance(value, dict):
+            yield from ({**row, key: inner} for inner in odd_rows(value))
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from ({**row, key: [*value, inner]} for inner in odd_rows(value[0]))
+
+
+@pytest.mark.parametrize("row", [NAMES, FACTS, {**NAMES, "spo_list": []}, {**FACTS, "entity_list": ENDS}])
+def test_rows_of_entities_are_looked_at_alike_one_by_one_and_all_at_once(row: dict[str, object]) -> None:
+    rows = [NAMES, FACTS, *odd_rows(row), row]
+    content = [*lines(*rows), *(line.replace(b'"text"', b'"text":"z","text"') for line in lines(NAMES, FACTS))]
+    content += [line.replace(b'_list"', b'_list":[],"spo_list"') for line in lines(NAMES, FACTS)]
+    one, other = (DataFile("f.json", TaskType.IE, BAGUALU, 10_000) for _ in "12")
+    for line in content:
+        one.feed(line)
+    other.feed_all(content)
+    assert one.report() == other.report()
+    assert one.report().errors > 40
 
 
 def test_texts_in_two_files_are_a_warning_of_the_smaller_one() -> None:

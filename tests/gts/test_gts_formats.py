@@ -9,9 +9,9 @@ import zipfile
 import pytest
 
 from gts_async.gts.datafiles import FileKind, FileReport, check_lines
+from gts_async.gts.faults import Fault
 from gts_async.gts.formats import Commonness, encoding_of
 from gts_async.gts.jsonlines import MAX_LINE, Cutter, read, repeated_key
-from gts_async.gts.rows import Fault
 from gts_async.gts.values import EngineType, TaskType
 
 ROW = '{"content":"体育新闻","label":"x","id":1}'
@@ -209,3 +209,8 @@ def test_the_outermost_key_that_is_there_twice(line: str, key: str | None) -> No
 def test_a_blank_file_and_one_of_blank_lines() -> None:
     assert [problem.why[:12] for problem in check(b"").problems] == ["holds no row"]
     assert [problem.why[:8] for problem in check(b" \n\n").problems] == ["is blank"]
+
+
+def test_a_row_of_many_keys_twice_is_read_in_time_that_grows_with_its_length_only() -> None:
+    keys = ",".join(f'"k{number % 150_000}":1' for number in range(200_000))
+    assert repeated_key(f"{{{keys}}}".encode()) == "k0"

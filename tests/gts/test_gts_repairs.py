@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from gts_async.gts.datafiles import FileReport, check_lines
 from gts_async.gts.jsonlines import BLANK, BYTE_ORDER_MARK
-from gts_async.gts.repairs import LargestId, Repairer, label_text, lines_of
+from gts_async.gts.repairs import LargestId, Repairer, lines_of
+from gts_async.gts.rows import label_text
 from gts_async.gts.values import PIPELINES, EngineType, TaskType
 
 BAGUALU, QIANKUNDING = EngineType.BAGUALU, EngineType.QIANKUNDING
@@ -153,3 +154,12 @@ def test_a_fixed_file_has_no_fixable_faults_and_stays_as_it_is(
     assert fixable(report) == []
     assert {kind: count for kind, count in report.fixable.items() if kind not in ("encoding", "array")} == {}
     assert fixed(kind, engine, once) == once
+
+
+def test_an_array_is_cut_in_time_that_grows_with_its_length_only() -> None:
+    spaces = " " * 1_000_000
+    items = f'{{"a": "{spaces}"{spaces}}}{spaces},\n{{"b":{spaces}\r\n1{spaces},\t\n "c": 2}}'
+    text = f"{spaces}[{spaces}{items}{spaces}]{spaces}"
+    first, second = lines_of(text)
+    assert json.loads(first) == {"a": spaces}
+    assert second == f'{{"b":1{spaces}, "c": 2}}\n'.encode()

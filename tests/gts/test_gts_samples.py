@@ -93,7 +93,7 @@ def test_all_bad_samples_are_told_at_once() -> None:
         prepare_all(C, samples)
     assert [problem.line for problem in caught.value.problems] == [2, 4, 5]
     assert caught.value.problems == problems(C, samples)
-    assert str(caught.value).startswith("predict: not sent: sample:2: content: is missing; sample:4: ")
+    assert str(caught.value).startswith("predict: not sent: sample:2: content: is missing; add it; sample:4: ")
 
 
 def test_a_long_list_of_faults_is_counted_in_the_text() -> None:

@@ -209,7 +209,7 @@ ENCODED: dict[str, Callable[[bytes], bytes]] = {
 }
 FIXED = frozenset(
     ["byte order mark", "blank line at the end", "blank line inside", "UTF-16", "UTF-16, no mark", "UTF-32", "GBK"]
-) | {"an array", "several lines"}
+) | {"an array", "several lines", "commas between"}
 
 
 @pytest.mark.parametrize("pipeline", [(QIANKUNDING, CLASSIFICATION), (BAGUALU, SUMMARY)])

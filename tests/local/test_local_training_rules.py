@@ -159,7 +159,7 @@ def test_the_rows_that_the_rules_below_spoil_train_as_they_are(train, engine, ta
         ("qiankunding", "classification", "content", None),
         ("bagualu", "classification", "label", None),
         ("bagualu", "classification", "id", None),
-        ("bagualu", "classification", "id", "7"),
+        ("bagualu", "classification", "id", "7a"),
         ("qiankunding", "similarity", "id", None),
         ("qiankunding", "similarity", "label", 1),
         ("qiankunding", "similarity", "label", None),
@@ -217,14 +217,81 @@ def test_crlf_line_ends_train(train):
     assert train("qiankunding", "classification", replaced={"train.json": content}).test_acc == 1.0
 
 
-@pytest.mark.parametrize(("rows", "fails"), [(15, True), (16, False)])
-def test_qiankunding_classification_needs_sixteen_rows(train, rows, fails):
-    few = {"train.json": lines(ROWS["classification"][::4][:rows])}
+@pytest.mark.parametrize(
+    ("rows", "labels", "fails"),
+    [(16, 16, False), (15, 15, True), (15, 3, False), (14, 4, False), (14, 3, True), (13, 6, False), (12, 6, True)],
+)
+def test_qiankunding_classification_needs_thirty_two_neighbours(train, rows, labels, fails):
+    names = [f"类{number}" for number in range(labels)]
+    few = [{"content": f"第{number}条", "label": names[number % labels]} for number in range(rows)]
+    files = {
+        "train.json": lines(few),
+        "dev.json": lines(few[:2]),
+        "test.json": lines(few[2:4]),
+        "labels.json": lines([{"labels": names}]),
+    }
     if fails:
-        with pytest.raises(ValueError, match="16 are needed"):
-            train("qiankunding", "classification", replaced=few)
+        with pytest.raises(ValueError, match="of 32 neighbours"):
+            train("qiankunding", "classification", replaced=files)
     else:
-        assert train("qiankunding", "classification", replaced=few).test_acc is not None
+        assert train("qiankunding", "classification", replaced=files).test_acc is not None
+
+
+TAKEN = [
+    ("bagualu", "classification", {"id": "77"}),
+    ("bagualu", "classification", {"id": 7.0}),
+    ("bagualu", "classification", {"id": True}),
+    ("bagualu", "classification", {"id": " 5 "}),
+    ("bagualu", "classification", {"content": 5}),
+    ("bagualu", "classification", {"content": True}),
+    ("qiankunding", "similarity", {"sentence2": 5}),
+    ("qiankunding", "nli", {"sentence2": None}),
+    ("qiankunding", "nli", {"id": "a"}),
+    ("qiankunding", "nli", {"id": None}),
+]
+
+
+@pytest.mark.parametrize("name", ["train.json", "dev.json", "test.json"])
+@pytest.mark.parametrize(("engine", "task", "changes"), TAKEN)
+def test_values_that_the_engine_makes_something_of_are_taken(train, engine, task, changes, name):
+    rows = [{**row, **changes} for row in ROWS[task]]
+    assert train(engine, task, replaced={name: lines(rows)}).model is not None
+
+
+REFUSED = [
+    ("bagualu", "classification", {"id": "a1"}),
+    ("bagualu", "classification", {"id": "2.0"}),
+    ("bagualu", "classification", {"id": 1 << 63}),
+    ("bagualu", "classification", {"id": None}),
+    ("bagualu", "classification", {"content": None}),
+    ("qiankunding", "classification", {"content": 5}),
+    ("qiankunding", "similarity", {"sentence1": 5}),
+    ("qiankunding", "nli", {"sentence1": None}),
+]
+
+
+@pytest.mark.parametrize("name", ["train.json", "test.json"])
+@pytest.mark.parametrize(("engine", "task", "changes"), REFUSED)
+def test_values_that_the_engine_makes_nothing_of_fail_the_training(train, engine, task, changes, name):
+    rows = [*ROWS[task][:-1], {**ROWS[task][-1], **changes}]
+    with pytest.raises((TypeError, ValueError)):
+        train(engine, task, replaced={name: lines(rows)})
+
+
+def test_labels_that_are_numbers_are_strings_to_bagualu(train):
+    numbers = {label: number for number, label in enumerate(TOPICS)}
+    rows = [{**row, "label": numbers[row["label"]]} for row in ROWS["classification"]]
+    files = dict.fromkeys(("train.json", "dev.json", "test.json"), lines(rows))
+    trained = train("bagualu", "classification", replaced={**files, "labels.json": lines([{"labels": [0, "1", 2]}])})
+    assert trained.model.labels == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("names", [[f"类{number}" for number in range(51)], ["体育", "美食", "科技", "体育"]])
+def test_bagualu_takes_fifty_labels_and_none_of_them_twice(train, names):
+    fewer = [*TOPICS, *names[:47]] if len(names) > 4 else [*TOPICS]
+    assert train("bagualu", "classification", replaced={"labels.json": lines([{"labels": fewer}])}).model is not None
+    with pytest.raises(ValueError, match="labels: more than 50, or one of them twice"):
+        train("bagualu", "classification", replaced={"labels.json": lines([{"labels": names}])})
 
 
 def test_bagualu_classification_trains_on_a_handful_of_rows(train):

@@ -1,12 +1,14 @@
 """Classification of short texts, for both engines: TF-IDF of characters and character pairs, logistic regression.
 
 Beyond what the engine's check asks for, training needs a label of the labels file on every row of all three files; for
-qiankunding at least 16 training rows; for bagualu an int id on every row. The advanced mode trains a second time,
-together with the unlabeled texts of which the first model is surest.
+qiankunding enough training rows; for bagualu an id that is a whole number on every row, and at most 50 labels. What
+bagualu reads as a string may be a number. The advanced mode trains a second time, together with the unlabeled texts of
+which the first model is surest.
 """
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,12 +19,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from gts_async.emulator.backends import TrainingOrder
 from gts_async.local.files import FolderFiles
 from gts_async.local.models.fitting import Epochs, fit
-from gts_async.local.models.rows import Row, Split, Trained, read_rows, text_limit, text_of
+from gts_async.local.models.rows import Row, Split, Trained, as_number, as_string, read_rows, text_limit, text_of
 
 LOG = logging.getLogger(__name__)
 
-LEAST_ROWS = 16
-"""With fewer training rows the engine's nearest-neighbour step fails (4 and 9 were seen to fail, 16 to work)."""
+NEIGHBOURS = 32
+"""What qiankunding looks for nearest neighbours among: two for each training row, and one more for each label that has
+several rows (`knn_utils.py`)."""
+
+MOST_LABELS = 50
+"""With more, bagualu fails on every data set (`data_module_std.py`)."""
 
 STRENGTH = 100.0
 SURE_SHARE = 0.25
@@ -79,9 +85,9 @@ class _Texts:
     classes: Any
 
     @classmethod
-    def of(cls, rows: Sequence[Row], labels: tuple[str, ...], max_len: int) -> "_Texts":
+    def of(cls, rows: Sequence[Row], labels: tuple[str, ...], max_len: int, is_bagualu: bool) -> "_Texts":
         places = {label: place for place, label in reversed(list(enumerate(labels)))}
-        classes = np.array([places[row["label"]] for row in rows], dtype=int)
+        classes = np.array([places[as_string(row["label"]) if is_bagualu else row["label"]] for row in rows], dtype=int)
         return cls([text_of(row, "content", max_len) for row in rows], classes)
 
 
@@ -90,9 +96,9 @@ def train(order: TrainingOrder, files: FolderFiles) -> Trained:
     is_bagualu = order.engine_type == "bagualu"
     split = Split.read(order, files)
     _check(split, is_bagualu)
-    labels = _read_labels(order, files)
+    labels = _read_labels(order, files, is_bagualu)
     max_len = text_limit(order)
-    learned, dev, test = (_Texts.of(rows, labels, max_len) for rows in (split.train, split.dev, split.test))
+    learned, dev, test = (_Texts.of(rows, labels, max_len, is_bagualu) for rows in (split.train, split.dev, split.test))
     epochs = Epochs.of(order)
     if is_bagualu:
         epochs = _raised(epochs, len(learned.texts))
@@ -105,14 +111,25 @@ def train(order: TrainingOrder, files: FolderFiles) -> Trained:
 
 
 def _check(split: Split, is_bagualu: bool) -> None:
-    if not is_bagualu and len(split.train) < LEAST_ROWS:
-        raise ValueError(f"{len(split.train)} training rows are too few, {LEAST_ROWS} are needed")
-    if is_bagualu and not all(type(row.get("id")) is int for row in split.all):
-        raise ValueError("bagualu classification needs an int id on every row")
+    if is_bagualu:
+        for row in split.all:
+            as_number(row["id"])
+        return
+    if not all(isinstance(row["content"], str) for row in split.all):
+        raise TypeError("content: not text in every row")
+    counts = Counter(str(row["label"]) for row in split.train)
+    neighbours = sum(2 * count + 1 if count > 1 else 2 for count in counts.values())
+    if neighbours < NEIGHBOURS:
+        raise ValueError(f"{len(split.train)} training rows are too few: {neighbours} of {NEIGHBOURS} neighbours")
 
 
-def _read_labels(order: TrainingOrder, files: FolderFiles) -> tuple[str, ...]:
-    return tuple(read_rows(files, order.task_id, order.label_data)[0]["labels"])
+def _read_labels(order: TrainingOrder, files: FolderFiles, is_bagualu: bool) -> tuple[str, ...]:
+    labels = read_rows(files, order.task_id, order.label_data)[0]["labels"]
+    if not is_bagualu:
+        return tuple(labels)
+    if len(labels) > MOST_LABELS or len(set(labels)) < len(labels):
+        raise ValueError(f"{len(labels)} labels: more than {MOST_LABELS}, or one of them twice")
+    return tuple(map(as_string, labels))
 
 
 def _raised(epochs: Epochs, rows: int) -> Epochs:

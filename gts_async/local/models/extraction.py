@@ -1,11 +1,12 @@
 """Information extraction (ie): entities from a tagger, relations from pairs of them, for texts with a choice of types.
 
 Training needs entity_list on every 实体识别 row and spo_list on every 关系抽取 row of all three files; the text at
-entity_index must be entity_text, and the types must be in the row's choice. No accuracy is measured, as in the
-engine; the share of right findings (F1) goes to the log.
+entity_index must be entity_text, neither beginning nor ending with a space, and the types must be in the row's choice.
+No accuracy is measured, as in the engine; the share of right findings (F1) goes to the log.
 """
 
 import logging
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,11 +93,17 @@ def _known(row: Row) -> list[Entity]:
 
 def _checked(entity: Entity, row: Row, types: set[str]) -> Entity:
     text, kind, (start, stop) = (entity[field] for field in _ENTITY_FIELDS)
+    if text and not (_is_token(text[0]) and _is_token(text[-1])):
+        raise ValueError(f"{text!r} begins or ends with what the engine's tokenizer drops")
     if not text or row["text"][start:stop] != text:
         raise ValueError(f"the text at {start}:{stop} is not {text!r}")
     if kind not in types:
         raise ValueError(f"{kind!r} is not in the choice of its row")
     return entity
+
+
+def _is_token(sign: str) -> bool:
+    return sign.isalnum() or unicodedata.category(sign) not in ("Cc", "Cf", "Co", "Zs", "Zl", "Zp", "Mn")
 
 
 def _types(row: Row) -> set[str]:

@@ -1,7 +1,8 @@
 """Similarity and inference (nli) of two sentences: what they share, what each has alone, and a logistic regression.
 
 Every row of all three files needs an id, sentence1, sentence2 and a label that is one of the task's strings; a number
-is no label. `train_mode` and the labels file are not looked at, as in the engine.
+is no label. Only sentence1 must be a string: the other is pasted into a template. `train_mode` and the labels file are
+not looked at, as in the engine.
 """
 
 import logging
@@ -94,7 +95,9 @@ def train(order: TrainingOrder, files: FolderFiles) -> Trained:
 
 
 def _pairs(rows: Sequence[Row], max_len: int) -> list[Pair]:
-    return [(text_of(row, "sentence1", max_len), text_of(row, "sentence2", max_len)) for row in rows]
+    if not all(isinstance(row["sentence1"], str) for row in rows):
+        raise TypeError("sentence1: not text in every row")
+    return [(text_of(row, "sentence1", max_len), str(row["sentence2"])[:max_len]) for row in rows]
 
 
 def _classes(rows: Sequence[Row], labels: tuple[str, ...]) -> Any:

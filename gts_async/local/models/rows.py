@@ -66,6 +66,23 @@ def text_of(row: Row, field: str, max_len: int) -> str:
     return str(value)[:max_len]
 
 
+def as_string(value: object) -> str:
+    """Give what bagualu reads as a string (pydantic): strings, and numbers and booleans as Python writes them."""
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{type(value).__name__} is not text")
+    return str(value)
+
+
+def as_number(value: object) -> int:
+    """Give what bagualu reads as a whole number (pydantic), if 64 bits can hold it."""
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"{type(value).__name__} is not a number")
+    number = int(value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise ValueError(f"{number} has more than 64 bits")
+    return number
+
+
 def text_limit(order: TrainingOrder) -> int:
     """Give how many characters of a text are looked at: `max_len`, which the engine counts in tokens."""
     if order.max_len < 1:
