@@ -18,11 +18,11 @@ from gts_async.gts.datafiles import DataFile, FileKind, FileReport, compare
 from gts_async.gts.faults import ARRAY
 from gts_async.gts.formats import HEAD
 from gts_async.gts.jsonlines import Cutter
-from gts_async.gts.reports import MAX_PROBLEMS
+from gts_async.gts.reports import MAX_PROBLEMS, alike
 from gts_async.gts.values import EngineType, TaskType
 
 SHOWN = 10
-"""Problems that the error's text repeats; all of them are in its `problems`."""
+"""Problems that the error's text repeats, those alike counted as one; all of them are in its `problems`."""
 
 
 async def preflight(
@@ -37,7 +37,7 @@ async def preflight(
     reports = await examine(places, [place.name for place in places], task_type, engine_type)
     errors = [problem for report in reports for problem in report.problems if not problem.is_warning]
     if errors:
-        raise _invalid(errors)
+        raise _invalid(errors, sum(report.errors for report in reports))
     return reports
 
 
@@ -158,11 +158,22 @@ def _with_more(report: FileReport, between: Sequence[Problem]) -> FileReport:
     return attrs.evolve(report, problems=(*told, *warnings), errors=report.errors + len(errors), texts=None)
 
 
-def _invalid(errors: Sequence[Problem]) -> InvalidData:
-    count = f"{len(errors)} error" + ("s" if len(errors) > 1 else "")
-    lines = [f"upload: not sent: {count} in the data files:", *map(str, errors[:SHOWN])]
-    lines += [f"and {len(errors) - SHOWN} more, see .problems"] if len(errors) > SHOWN else []
+def _invalid(errors: Sequence[Problem], count: int) -> InvalidData:
+    groups = alike(errors)
+    what = "1 error" if count == 1 else f"{count:,} errors"
+    lines = [f"upload: not sent: {what} in the data files:", *map(_line, groups[:SHOWN])]
+    if left := sum(map(len, groups[SHOWN:])):
+        lines.append(f"and {left:,} more, see .problems")
     text = plain("\n  ".join(lines), 8 * 1024)
     error = InvalidData(text, call="upload", message=text)
     error.problems = tuple(errors)
     return error
+
+
+def _line(problems: Sequence[Problem]) -> str:
+    first, *others = problems
+    if not others:
+        return str(first)
+    left = len(others) - 1
+    more = f" and {left:,} other{'s' if left > 1 else ''}" if left else ""
+    return f"{first} (and in line {others[0].line}{more})"

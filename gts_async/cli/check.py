@@ -16,7 +16,7 @@ from gts_async.cli.exits import Exit
 from gts_async.cli.options import Flag, Given
 from gts_async.cli.show import Show
 from gts_async.gts.faults import ARRAY, BLANK_LINES, BYTE_ORDER_MARKS, COMMAS, ENCODING, IDS, NUMBER_LABELS
-from gts_async.gts.reports import FileKind, FileReport
+from gts_async.gts.reports import FileKind, FileReport, alike
 from gts_async.gts.values import PIPELINES, EngineType, TaskType, check_name, check_pipeline
 
 INTO = Path("fixed")
@@ -140,10 +140,7 @@ def _show(show: Show, path: Path, report: FileReport, copy: Copy | None) -> None
     show.data({}, f"{report.name}  {amount}: {_verdict(report.errors, warnings)}", style)
     for line in () if copy is None else _changes(copy):
         show.data({}, f"  {line}", "cyan")
-    alike: dict[tuple[str, str, str, bool], list[Problem]] = {}
-    for problem in report.problems:
-        alike.setdefault((problem.field, problem.why, problem.remedy, problem.is_warning), []).append(problem)
-    for problems in alike.values():
+    for problems in alike(report.problems):
         _show_problems(show, problems)
 
 

@@ -1,6 +1,6 @@
 """What is said about one data file: its kind, its labels, its problems. Who finds them is `datafiles`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import attrs
@@ -39,6 +39,14 @@ class FileReport:
     errors: int = 0
     fixable: Mapping[str, int] = attrs.field(factory=dict)
     texts: Fingerprints | None = attrs.field(default=None, repr=False, eq=False)
+
+
+def alike(problems: Iterable[Problem]) -> list[list[Problem]]:
+    """Give together what says the same of several lines of a file, in the order of the first of them."""
+    groups: dict[Problem, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(attrs.evolve(problem, line=0), []).append(problem)
+    return list(groups.values())
 
 
 @attrs.define

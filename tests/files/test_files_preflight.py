@@ -13,7 +13,7 @@ import pytest
 from gts_async._errors import FileError, InvalidData
 from gts_async._files.preflight import examine, preflight
 from gts_async._files.steady import BLOCK, STEP, blocks
-from gts_async.gts.datafiles import MAX_LINE, FileKind
+from gts_async.gts.datafiles import MAX_LINE, MAX_PROBLEMS, FileKind
 from gts_async.gts.values import EngineType, TaskType
 
 CLASSIFICATION = (TaskType.CLASSIFICATION, EngineType.BAGUALU)
@@ -51,7 +51,8 @@ async def test_good_files_are_reported_in_order(train: Path, labels: Path) -> No
 
 
 async def test_every_error_of_every_file_is_listed_and_the_first_ten_are_told(train: Path, labels: Path) -> None:
-    train.write_bytes(rows(20) + b"{\n" * 15)
+    bad = [{"id": 1, "content": "a", "label": "news", "probs": number} for number in range(15)]
+    train.write_bytes(rows(20) + lines(*bad))
     labels.write_bytes(b"[]\n")
     with pytest.raises(InvalidData) as caught:
         await preflight([train, labels], *CLASSIFICATION)
@@ -60,9 +61,32 @@ async def test_every_error_of_every_file_is_listed_and_the_first_ten_are_told(tr
     assert {problem.file for problem in problems} == {"train.json", "labels.json"}
     told = str(caught.value).splitlines()
     assert told[0] == f"upload: not sent: {len(problems)} errors in the data files:"
-    assert told[1].strip().startswith("train.json:21: ")
-    assert len(told) == 12
-    assert told[-1].strip() == f"and {len(problems) - 10} more, see .problems"
+    assert [line.strip() for line in told[1:11]] == [str(problem) for problem in problems[:10]]
+    assert told[11:] == [f"  and {len(problems) - 10} more, see .problems"]
+
+
+@pytest.mark.parametrize(
+    ("count", "others"),
+    [(1, ""), (2, " (and in line 22)"), (3, " (and in line 22 and 1 other)"), (90, " (and in line 22 and 88 others)")],
+)
+async def test_what_is_wrong_with_many_lines_is_told_once(train: Path, count: int, others: str) -> None:
+    train.write_bytes(rows(20) + b"{]\n" * count)
+    with pytest.raises(InvalidData) as caught:
+        await preflight([train], *CLASSIFICATION)
+    problems = caught.value.problems
+    assert [problem.line for problem in problems] == list(range(21, count + 21))
+    said = f"{count} error" + ("s" if count > 1 else "")
+    assert str(caught.value) == f"upload: not sent: {said} in the data files:\n  {problems[0]}{others}"
+
+
+async def test_errors_that_are_not_listed_are_counted(train: Path) -> None:
+    train.write_bytes(rows(20) + b"{]\n" * 1234)
+    with pytest.raises(InvalidData) as caught:
+        await preflight([train], *CLASSIFICATION)
+    assert len(caught.value.problems) == MAX_PROBLEMS + 1
+    first, *_, last = str(caught.value).splitlines()
+    assert first == "upload: not sent: 1,234 errors in the data files:"
+    assert last.strip() == f"train.json: {1234 - MAX_PROBLEMS} more errors"
 
 
 async def test_a_label_that_no_labels_file_lists_is_an_error_of_its_file(train: Path, labels: Path) -> None:
