@@ -9,6 +9,7 @@ import sys
 import anyio
 import pytest
 from hypothesis import HealthCheck, settings
+from opentelemetry import trace
 
 from tests.steady_loop import SteadyLoop
 
@@ -53,8 +54,11 @@ def frozen(thawed):
 
 @pytest.fixture(scope="session")
 def exporter():
-    """Give where finished spans land; OpenTelemetry takes one provider per process."""
-    from opentelemetry import trace
+    """Give where finished spans land; OpenTelemetry takes one provider per process.
+
+    It is imported above: what tests of pytest itself import first in this process is gone after them, and the client
+    would go on with another OpenTelemetry than they.
+    """
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter

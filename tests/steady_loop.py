@@ -58,6 +58,6 @@ class LoopClock(SystemClock):
         return super().call_later(seconds / self.rate, action)
 
 
-class _Slices(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _Slices(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         return super().select(SLICE if timeout is None else min(timeout, SLICE))

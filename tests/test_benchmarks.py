@@ -27,7 +27,7 @@ def test_the_cost_of_a_request_is_measured_side_by_side():
 
 @pytest.mark.benchmark
 def test_a_storm_of_cancellations_leaves_nothing_behind():
-    lines = output_of("benchmarks.cancel_storm --cancels 500")
+    lines = output_of("benchmarks.cancel_storm --cancels 500 --seed 1")
     assert any("of 20 plain calls afterwards" in line for line in lines)
 
 
@@ -39,7 +39,7 @@ def test_an_outage_is_not_made_worse_and_is_got_over():
 
 @pytest.mark.benchmark
 def test_a_client_under_constant_fault_stays_right_and_its_curve_is_drawn(tmp_path):
-    lines = output_of(f"benchmarks.soak --seconds 1 --png {tmp_path / 'soak.png'}")
+    lines = output_of(f"benchmarks.soak --seconds 1 --seed 1 --png {tmp_path / 'soak.png'}")
     assert any("wrong answers" in line for line in lines)
     assert (tmp_path / "soak.png").read_bytes().startswith(b"\x89PNG")
 
@@ -61,7 +61,7 @@ async def test_every_style_cuts_a_call_short_and_lets_others_end(style, moment):
         await asyncio.sleep(seconds)
         ended.append(seconds)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await STYLES[style](lambda: call(3600), Moment(*moment))
         await STYLES[style](lambda: call(0), Moment(1000, 0.0))
     assert ended == [0]

@@ -148,7 +148,7 @@ async def test_the_engine_is_sick_when_told_and_comes_back_where_it_was(tmp_path
     process = Process(tmp_path)
     process.start()
     try:
-        async with httpx.AsyncClient(base_url=process.url) as client:
+        async with httpx.AsyncClient(base_url=process.url, timeout=60) as client:
 
             async def asked(call, *numbers, **more):
                 sentences = {"sentences": [samples.sample(number) for number in numbers]} if numbers else {}

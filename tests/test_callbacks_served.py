@@ -79,7 +79,7 @@ async def uvicorn_of(app, **options):
     with listening() as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, **options))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not server.started:
                 await asyncio.sleep(0.005)
         try:
@@ -130,7 +130,7 @@ async def test_a_server_with_lifespan_opens_and_closes_the_store(tmp_path):
     hooks = receiver(None, "https://hooks.test", store=tmp_path / "callbacks.db", on_callback=handler)
     async with uvicorn_of(hooks, lifespan="on"):
         # Begun at the start, not at the first request.
-        await asyncio.wait_for(handled.wait(), 10)
+        await asyncio.wait_for(handled.wait(), 60)
     assert [task for task in asyncio.all_tasks() if "callback" in task.get_name()] == []
 
 
@@ -162,7 +162,7 @@ async def test_ten_megabytes_are_answered_and_their_sender_reads_it(kind):
     async with hooks_on(bells, kind) as (hooks, port, token):
 
         def send():
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             connection.request("POST", f"/{token}", b" " * 10_000_000, {"content-type": "application/json"})
             with contextlib.closing(connection), connection.getresponse() as response:
                 return response.status
@@ -177,10 +177,10 @@ async def test_a_sender_that_goes_away_in_the_middle_leaves_nothing_behind(kind,
     async with hooks_on(bells, kind) as (hooks, port, token):
         with socket.create_connection(("127.0.0.1", port)) as raw:
             raw.sendall(f"POST /{token} HTTP/1.1\r\nhost: h\r\ncontent-length: 99\r\n\r\n{{".encode())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not hooks._at_once:
                     await asyncio.sleep(0.002)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while hooks._at_once:
                 await asyncio.sleep(0.002)
         assert bells.rung == []
@@ -210,7 +210,7 @@ async def test_the_clouds_callback_ends_a_watch_that_would_not_look_for_minutes(
             serve(Starlette(routes=[Mount("/hooks", app=hooks)]), listener=listener),
         ):
             jobs = [await session.submit(hooks.spec(SPEC)) for _ in range(3)]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 looks = await asyncio.gather(*jobs)
                 while cloud.deliveries.sent < 6:
                     await asyncio.sleep(0.01)
@@ -240,6 +240,6 @@ async def test_a_job_of_a_program_that_ended_is_woken_in_the_next_one(tmp_path):
                 waits = asyncio.create_task(job.wait())
                 assert (await job.status()).status is JobStatus.WORKING
                 (tmp_path / "listening").touch()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     look = await waits
                 assert (look.status, hooks.received.rung) == (JobStatus.SUCCEEDED, 1)

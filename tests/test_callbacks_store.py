@@ -53,7 +53,7 @@ def rows_of(path):
 
 
 async def until(is_so):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not is_so():
             await asyncio.sleep(0.002)
 
@@ -80,9 +80,16 @@ async def test_what_is_committed_is_synced(tmp_path):
 
 async def test_a_callback_is_stored_although_its_request_is_cancelled(tmp_path):
     path = tmp_path / "callbacks.db"
-    async with receiver(None, BASE, store=path) as app:
+    has_begun = asyncio.Event()
+
+    class Begun(CallbackStore):
+        async def add(self, arrival):
+            has_begun.set()
+            return await super().add(arrival)
+
+    async with Receiver(None, BASE, store=Begun(on_disk(path))) as app:
         posting = asyncio.create_task(post(app, app.url()))
-        await asyncio.sleep(0.001)
+        await has_begun.wait()
         posting.cancel()
         await asyncio.gather(posting, return_exceptions=True)
     assert rows_of(path) == [(None, "failed", 0)]
@@ -340,7 +347,7 @@ async def test_a_disk_that_hangs_is_waited_for_within_bounds(tmp_path):
     urls = [app.url() for _ in range(5)]
     assert await asyncio.gather(*(post(app, url) for url in urls)) == [503] * 5
     assert bells.rung == urls
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await app.aclose()
 
 

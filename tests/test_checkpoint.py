@@ -245,7 +245,7 @@ async def test_what_cannot_be_written_is_told_at_the_next_turn_and_only_once(ope
     (tmp_path / "results.db").rename(tmp_path / "elsewhere.db")
     await kept.keep(0, [key("x")], {0: Summary("x")})
     with pytest.raises(FileError, match="moved, replaced or deleted"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 await kept.keep(1, [key("x")], {})
                 await asyncio.sleep(0.001)

@@ -231,7 +231,7 @@ def test_an_interrupted_batch_leaves_a_journal_that_the_next_run_continues(world
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.002)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode != 0
     checked(world, outcomes(batch()), 40)
     assert len(world.creates) == 40

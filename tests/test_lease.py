@@ -63,7 +63,8 @@ async def test_one_holds_it_and_the_others_get_it_in_the_order_of_asking(lease):
     users = []
     for number in range(5):
         users.append(asyncio.create_task(use(number)))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     assert order == []
     await first.give_back()
     await asyncio.gather(*users)

@@ -88,9 +88,9 @@ class AsFinished(Generic[H, Final]):
         loop = asyncio.get_running_loop()
         began = loop.time()
         for handle in self._handles:
-            self._follow(handle)
             if self._error is not None:
                 return
+            self._follow(handle)
             if loop.time() - began > BREATH:
                 await asyncio.sleep(0)
                 began = loop.time()

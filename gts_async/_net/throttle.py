@@ -70,12 +70,14 @@ class Throttle:
             raise
 
     async def _step(self, waiting: _Waiting) -> None:
-        pause = self.pause_left()
-        if pause and self._queue[0] is waiting:
-            # The first in the queue sees the pause out, for all.
-            await self.clock.sleep(pause)
+        if self._queue[0] is waiting:
+            # The first in the queue sees the pause out, for all; it may have ended just now.
+            pause = self.pause_left()
+            if pause:
+                await self.clock.sleep(pause)
             self._let_in()
-            return
+            if pause or waiting.is_in:
+                return
         await waiting.woken.wait()
         waiting.woken.clear()
         if waiting.is_in and self.pause_left():
@@ -99,7 +101,8 @@ class Throttle:
             waiting.is_in = True
             self.active += 1
             waiting.woken.set()
-        if self._queue and self.pause_left():
+        if self._queue and (self.pause_left() or not self.active):
+            # Nobody else would wake it: it sees the pause out, or that it has just ended.
             self._queue[0].woken.set()
 
     def answered(self, sent_at: float) -> None:

@@ -23,6 +23,7 @@ from gts_async.emulator.scripted_jobs import ScriptedRunner
 from gts_async.emulator.store import ObjectStore
 from gts_async.testing import ChaosServer, EmulatorTransport, FakeClock, chaos
 from gts_async.wire import Answer
+from tests.steady_loop import LoopClock
 
 TOKEN = "TOPSECRET" * 4
 SPEC = JobSpec(gpu_type="NVIDIA-GeForce-RTX-3090", image_path="registry.test/image", run_command="python train.py")
@@ -51,6 +52,7 @@ class Floor:
         self._caplog = caplog
         options.setdefault("retry", RetryPolicy(initial=0.001, maximum=0.01))
         options.setdefault("timeouts", Timeouts(total=5))
+        options.setdefault("clock", LoopClock())
         options.setdefault("cloud", f"{server.url}/api")
         options.setdefault("token", TOKEN)
         self.session = AsyncSession(on_event=self.events.append, **options)
@@ -133,7 +135,7 @@ class Floor:
     async def check_nothing_is_left(self):
         await self.server.drained()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(30):
                 while self._left():
                     await asyncio.sleep(0.005)
         assert self._left() == set()

@@ -659,7 +659,7 @@ async def test_a_program_that_is_interrupted_by_the_keyboard_releases_the_model(
             assert await child.stdout.readline() == b"serving\n"
             assert world.engine.task_info("mine")["status_code"] == TaskStatus.SERVING
             child.send_signal(signal.SIGINT)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 _, errors = await child.communicate()
         finally:
             if child.returncode is None:

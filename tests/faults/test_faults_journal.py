@@ -342,7 +342,7 @@ asyncio.run(main())
 
 @pytest.mark.slow
 def test_l2_wherever_the_disk_is_full_nothing_is_sent_that_is_not_written_down(start, tmp_path):
-    process = start(FILLING, tmp_path, 1000, 190_000, 6100)
+    process = start(FILLING, tmp_path, 1000, 190_000, 9450)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     seen = [json.loads(line) for line in out.splitlines()]
@@ -524,7 +524,7 @@ def test_a_submission_that_is_interrupted_on_its_way_is_finished_and_told(served
     for number in signals:
         process.send_signal(number)
         time.sleep(0.02)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     ((job_id,),) = served.jobs().values()
     assert f"{job_id} goes on" in told
@@ -601,7 +601,7 @@ async def test_l8_a_jobs_zombies_and_orphans_end_with_it(embedded, tmp_path):
     with pytest.raises(WorkFailed):
         await job.wait()
     orphan = Path("/proc") / (tmp_path / "orphan").read_text()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while orphan.exists() and "State:\tZ" not in (orphan / "status").read_text():
             await asyncio.sleep(0.01)
     assert zombies() == []

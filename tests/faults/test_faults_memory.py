@@ -119,7 +119,7 @@ for case in cases:
     reading, writing = os.pipe()
     if os.fork() == 0:
         before = memory("VmRSS")
-        said = asyncio.run(ask(f"{url}/{case}", 0.5 if case in SLOW else 20.0))
+        said = asyncio.run(ask(f"{url}/{case}", 1.0 if case in SLOW else 60.0))
         os.write(writing, json.dumps([said, memory("VmHWM") - before]).encode())
         os._exit(0)
     os.close(writing)

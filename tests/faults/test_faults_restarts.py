@@ -71,9 +71,9 @@ async def test_twenty_seconds_without_a_server_are_told_once_and_end_no_watch(wa
 @pytest.mark.parametrize(
     ("kind", "outage", "way", "count"),
     [
-        ("engine", "G1 refused", "awaited", 500),
+        ("engine", "G1 refused", "awaited", 200),
         ("engine", "G1 502", "as_finished", 100),
-        ("java", "G1 refused", "as_finished", 500),
+        ("java", "G1 refused", "as_finished", 200),
         ("go", "G1 502", "awaited", 100),
         ("head", "G1 refused", "awaited", 100),
     ],

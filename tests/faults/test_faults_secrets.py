@@ -50,10 +50,10 @@ from gts_async.__main__ import main
 from gts_async._checkpoint import Checkpoint
 from gts_async._files.address import HERE
 from gts_async._files.download import MinimumSpeed, download
-from gts_async._flow.clock import SystemClock
 from gts_async.callbacks import receiver
 from gts_async.sxwl.values import JobInfo, JobStatus
 from gts_async.testing import ChaosServer, FakeClock, chaos
+from tests.steady_loop import LoopClock
 
 TOKEN = "HEADmark0123/+=~<&>MIDmark4567%TAILmark89"
 BEARER = f"Bearer {TOKEN}"
@@ -395,14 +395,14 @@ ANSWERS, SLOW = API.answers(), API.delays()
 SAID, answering, giving = API.said, API.answering, API.giving
 
 
-class Quick(SystemClock):
+class Quick(LoopClock):
     """The machine's time, but nobody sleeps."""
 
     async def sleep(self, seconds):
         await asyncio.sleep(0)
 
 
-class Hurried(SystemClock):
+class Hurried(LoopClock):
     """Waits a hundredth of what it is asked to: a lost answer is settled after half a minute."""
 
     async def sleep(self, seconds):

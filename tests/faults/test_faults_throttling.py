@@ -1,37 +1,24 @@
 """Many calls at once, and a server that says no to one of them: who still sends, how much, and for how long."""
 
 import asyncio
-import time
 from collections import Counter
 
 import attrs
 import pytest
 
 from gts_async import JobSpec, JobStatus, RateLimited, RetryPolicy, ServerFailed, Timeouts, Unauthorized
-from gts_async._flow.clock import SystemClock
 from gts_async.testing import chaos
+from tests.steady_loop import LoopClock
 
 WELL = {"status": "working", "job_id": "j-1"}
 WORKERS = 20
 HASTE = 20
 
 
-class Hasty(SystemClock):
-    """A clock twenty times as fast: a second that a server asks for passes in 50 ms."""
-
-    def now(self):
-        return super().now() * HASTE
-
-    async def sleep(self, seconds):
-        await super().sleep(seconds / HASTE)
-
-    def timeout(self, seconds):
-        return super().timeout(None if seconds is None else seconds / HASTE)
-
-
 def hasty(**options):
+    """Give options for a clock twenty times as fast: a second that a server asks for passes in 50 ms."""
     timeouts = Timeouts(connect=600, read=600, total=600)
-    return {"clock": Hasty(), "timeouts": timeouts, "chance": lambda: 0.5, **options}
+    return {"clock": LoopClock(HASTE), "timeouts": timeouts, "chance": lambda: 0.5, **options}
 
 
 class Busy:
@@ -58,7 +45,7 @@ class Busy:
             await self._first_round(connection, number)
             return
         self.here += 1
-        self.arrived.append((time.monotonic(), self.here, self.answered))
+        self.arrived.append((asyncio.get_running_loop().time(), self.here, self.answered))
         if self.here == min(width_after(self.answered), self.left):
             # All that may come are here; one too many would be here soon.
             asyncio.get_running_loop().call_later(0.01, self._release)
@@ -77,7 +64,7 @@ class Busy:
             self.all_here.set()
         await self.all_here.wait()
         if number < self.refused:
-            self.refused_at = self.refused_at or time.monotonic()
+            self.refused_at = self.refused_at or asyncio.get_running_loop().time()
             await chaos.answer(429, json={"message": "slowly"}, headers=self.headers)(connection)
             return
         # Only once the client knows; else its next calls would be on their way already.
@@ -151,9 +138,9 @@ async def test_one_service_that_refuses_holds_up_no_call_to_the_other(floor, ser
         server.otherwise(refuse_the_cloud)
         look = asyncio.create_task(this.look())
         await server.until(lambda: this.events)
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         await this.session.task("tnews").status()
-        assert time.monotonic() - began < 10 / HASTE / 2
+        assert asyncio.get_running_loop().time() - began < 10 / HASTE / 2
         look.cancel()
         await asyncio.gather(look, return_exceptions=True)
 

@@ -253,47 +253,72 @@ def block(seconds):
     time.sleep(seconds)
 
 
+def set_off(event):
+    """Give an action that tells that what comes before it was done."""
+
+    async def act(_):
+        event.set()
+
+    return act
+
+
+@pytest.mark.ordinary_loop
 @calls("C8 blocked")
 async def test_an_answer_that_is_there_is_taken_although_the_loop_was_blocked_past_the_calls_time(floor, call):
     with ChaosServer() as server:
         async with floor(server) as this:
             await this.look()
             for _ in range(2):
-                go_on = threading.Event()
+                go_on, has_gone = threading.Event(), threading.Event()
                 document = {"status": "working", "job_id": "j-1"}
-                server.on_request(chaos.hold(go_on), chaos.answer(json=document))
-                sent, before = asyncio.create_task(this.send(call, timeout=0.15)), len(server.requests)
+                server.on_request(chaos.hold(go_on), chaos.answer(json=document), set_off(has_gone))
+                sent, before = asyncio.create_task(this.send(call, timeout=0.3)), len(server.requests)
                 await server.until(lambda before=before: len(server.requests) > before)
                 go_on.set()
-                block(0.35)
+                assert has_gone.wait(60)
+                block(0.5)
                 await sent
             assert len(server.requests) == 3
             assert {event.kind for event in this.events} == {"answered"}
 
 
+@pytest.mark.ordinary_loop
 @pytest.mark.parametrize("many", [100], ids=["C8 a hundred calls"])
 async def test_a_blocked_loop_makes_no_storm_of_timeouts(floor, many):
     with ChaosServer() as server:
         async with floor(server) as this:
-            go_on = threading.Event()
-            server.otherwise(chaos.hold(go_on), chaos.answer(json={"status": "working"}))
-            looks = [asyncio.create_task(this.look(timeout=1)) for _ in range(many)]
-            await server.until(lambda: len(server.requests) == many)
-            go_on.set()
-            block(1.3)
+            # Their connections are there already: making them takes far longer than asking.
+            all_here, go_on, gone = threading.Event(), threading.Event(), threading.Semaphore(0)
+            server.otherwise(chaos.hold(all_here), chaos.answer(json={"status": "working"}))
+            looks = [asyncio.create_task(this.look()) for _ in range(many)]
+            await server.until(lambda: len(server.requests) == many, within=60)
+            all_here.set()
             await asyncio.gather(*looks)
-            assert len(server.requests) == many
+
+            async def tell(_):
+                gone.release()
+
+            server.otherwise(chaos.hold(go_on), chaos.answer(json={"status": "working"}), tell)
+            looks = [asyncio.create_task(this.look(timeout=1)) for _ in range(many)]
+            await server.until(lambda: len(server.requests) == 2 * many)
+            go_on.set()
+            for _ in range(many):
+                assert gone.acquire(timeout=60)
+            block(1.2)
+            await asyncio.gather(*looks)
+            assert len(server.requests) == 2 * many
             assert {event.kind for event in this.events} == {"answered"}
 
 
+@pytest.mark.ordinary_loop
 @calls("C8 blocked, no answer")
 async def test_a_blocked_loop_gives_no_reprieve_to_a_server_that_is_silent(floor, call):
     with ChaosServer() as server:
         async with floor(server) as this:
             server.on_request(chaos.stall())
-            sent = asyncio.create_task(this.send(call, timeout=0.2))
+            sent = asyncio.create_task(this.send(call, timeout=0.3))
             await server.until(lambda: len(server.requests) == 1)
-            block(0.4)
+            block(0.5)
             began = time.monotonic()
             error = await this.fails(TimedOut, sent, stage="answer")
             assert time.monotonic() - began < FAR

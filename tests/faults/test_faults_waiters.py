@@ -4,7 +4,6 @@ On a fake clock, with the real figures.
 """
 
 import asyncio
-import time
 import weakref
 
 import pytest
@@ -304,7 +303,7 @@ async def test_a_body_that_raises_while_a_model_is_served_has_it_released_once(w
 
 @pytest.mark.parametrize("is_looking", [False, True], ids=["between looks", "in the middle of looks"])
 @pytest.mark.parametrize(
-    ("kind", "way", "count"), [("engine", "awaited", 500), ("head", "as_finished", 100), ("go", "watched", 100)]
+    ("kind", "way", "count"), [("engine", "awaited", 200), ("head", "as_finished", 100), ("go", "watched", 100)]
 )
 async def test_a_session_that_is_closed_ends_many_waits_at_once(watched, kind, way, count, is_looking):
     world = watched(kind, outcome="stuck")
@@ -318,10 +317,10 @@ async def test_a_session_that_is_closed_ends_many_waits_at_once(watched, kind, w
             world.held.hold()
             await world.clock.sleep(15)
             assert world.held.kept > 0
-        began, at = time.perf_counter(), world.clock.now()
+        began, at = asyncio.get_running_loop().time(), world.clock.now()
         await session.aclose()
         results = await asyncio.gather(*waits, return_exceptions=True)
-        assert time.perf_counter() - began < 1
+        assert asyncio.get_running_loop().time() - began < 1
         assert world.clock.now() == at
         assert {type(result) for result in results} == {MisuseError}
         assert all("the session is closed" in str(result) for result in results)

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import time
 
 import pytest
 
@@ -31,7 +32,7 @@ async def test_calls_made_at_once_travel_together_up_to_the_limit():
 async def test_a_lone_call_goes_at_once():
     send = Sender()
     batcher = Batcher(send, max_batch=4, window=1000)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert [await batcher.submit(n) for n in range(3)] == [0, -1, -2]
     assert send.batches == [[0], [1], [2]]
 
@@ -132,7 +133,7 @@ async def test_closing_at_any_turn_of_the_loop_leaves_nobody_waiting(turns):
     for _ in range(turns):
         await asyncio.sleep(0)
     await batcher.aclose()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(result == -n or isinstance(result, MisuseError) for n, result in enumerate(results))
 
@@ -143,7 +144,7 @@ async def test_the_wrong_number_of_values_fails_every_caller(values):
         return values
 
     batcher = Batcher(send, max_batch=10)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
     assert [type(result) for result in results] == [MisuseError] * 2
 
@@ -170,7 +171,7 @@ async def test_cancelling_at_any_turn_of_the_loop_harms_nobody_else(cancelled_af
     for turns in range(12):
         other = asyncio.create_task(batcher.submit(7))
         await cancelled_after(turns, lambda: batcher.submit(1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await other == -7
     assert not batcher._items
 
@@ -235,6 +236,7 @@ async def test_what_a_batch_costs_does_not_depend_on_how_many_wait():
         return items
 
     batcher, count = Batcher(send, max_batch=1), 30_000
-    # Half a second; work on all who wait for every batch would take more than half a minute.
-    async with asyncio.timeout(15):
-        assert await asyncio.gather(*[batcher.submit(n) for n in range(count)]) == list(range(count))
+    began = time.process_time()
+    assert await asyncio.gather(*[batcher.submit(n) for n in range(count)]) == list(range(count))
+    # Half a second of work, whatever else the machine does; on all who wait for every batch, more than half a minute.
+    assert time.process_time() - began < 15

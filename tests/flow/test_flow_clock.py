@@ -36,15 +36,24 @@ async def test_none_is_no_bound():
     assert bound.when() is None
 
 
+@pytest.mark.ordinary_loop
 async def test_a_blocked_loop_may_take_what_has_arrived_meanwhile():
-    answer = asyncio.get_running_loop().create_future()
-    threading.Timer(0.01, asyncio.get_running_loop().call_soon_threadsafe, [answer.set_result, 1]).start()
+    loop, has_arrived = asyncio.get_running_loop(), threading.Event()
+    answer = loop.create_future()
+
+    def arrive():
+        loop.call_soon_threadsafe(answer.set_result, 1)
+        has_arrived.set()
+
     async with SystemClock().timeout(0.05):
         await asyncio.sleep(0)
+        threading.Thread(target=arrive).start()
+        assert has_arrived.wait(30)
         time.sleep(BLOCKED + 0.1)  # noqa: ASYNC251 - the loop is blocked on purpose
         assert await answer == 1
 
 
+@pytest.mark.ordinary_loop
 async def test_a_blocked_loop_does_not_end_a_bound_for_good():
     with pytest.raises(TimeoutError):
         async with SystemClock().timeout(0.01):

@@ -82,7 +82,7 @@ async def test_who_is_cancelled_holds_no_place_and_nobody_up(gts_clock, cancelle
 
     await cancelled_after(turns, work)
     assert crew.members[0].allowance.in_flight == 1
-    crew.leave(await asyncio.wait_for(crew.turn(), 1))
+    crew.leave(await asyncio.wait_for(crew.turn(), 30))
     crew.leave(held[1])
     assert await turns_left(crew) == [2]
 
@@ -94,7 +94,7 @@ async def test_one_that_waits_and_is_cancelled_lets_later_ones_in(gts_clock):
     await asyncio.sleep(0)
     crew.leave(held[0])
     first.cancel()
-    turn = await asyncio.wait_for(second, 1)
+    turn = await asyncio.wait_for(second, 30)
     assert first.cancelled()
     crew.leave(turn)
     crew.leave(held[1])

@@ -231,7 +231,7 @@ async def test_an_ordered_fan_out_ends_when_the_part_that_others_wait_for_fails(
             await asyncio.sleep(0)
         may_fail.set()
         with pytest.raises(RuntimeError, match="for all"):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 async for outcome in outcomes:
                     seen.append(outcome.value)
     assert seen == [1, 2, 3]
@@ -266,7 +266,7 @@ async def test_several_consumers_share_the_outcomes():
         for _ in range(20):
             await asyncio.sleep(0)
         may_end.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             seen = await asyncio.gather(*consumers)
     assert sorted(value for values in seen for value in values) == list(range(6))
 
@@ -275,7 +275,7 @@ async def test_several_consumers_share_the_outcomes():
 @pytest.mark.parametrize("max_ahead", [1, 2, 7])
 async def test_fewer_ahead_than_at_once_is_only_slower(is_ordered, max_ahead):
     fan_out = FanOut(doubled, range(30), max_at_once=5, max_ahead=max_ahead, is_ordered=is_ordered)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert sorted(await collected(fan_out)) == [2 * n for n in range(30)]
 
 

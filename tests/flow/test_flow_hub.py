@@ -288,7 +288,7 @@ async def test_a_queue_of_nothing_but_abandoned_looks_does_not_hide_the_other_qu
     await scene.clock.sleep(0.75)
     # Now one look is due, and those that were asked for are about to be given up.
     await ended(asked)
-    await asyncio.wait_for(scheduled, 1)
+    await asyncio.wait_for(scheduled, 30)
     await asyncio.gather(*busy)
     scene.check_rest()
 
@@ -468,7 +468,7 @@ async def test_members_that_die_before_their_block_keep_no_turn_from_others(scen
     blocked = asyncio.create_task(block())
     await scene.turns(20)
     (other,) = settling(service.work("same", QUEUED, QUEUED, SUCCEEDED))
-    assert (await asyncio.wait_for(other, 5)).status is SUCCEEDED
+    assert (await asyncio.wait_for(other, 30)).status is SUCCEEDED
     waits_on.set()
     await blocked
     scene.check_rest()
@@ -594,7 +594,7 @@ async def test_no_script_of_coming_going_and_ringing_leaves_anything_or_anybody(
         # What hangs for ever ends by its caller only.
         for task in tasks:
             task.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*tasks, return_exceptions=True)
     await scene.turns()
     scene.check_rest()

@@ -17,6 +17,7 @@ from gts_async import (
     WorkLost,
 )
 from gts_async._flow.lane import MAX_LOOKING
+from gts_async._flow.looking import BREATH
 from gts_async._flow.many import AsFinished, wait_all, wait_any
 from tests.flow.conftest import LOOKS, Stage
 
@@ -102,25 +103,38 @@ async def test_the_deadline_is_for_all_together_and_bounds_the_look_in_flight(sc
     scene.check_rest()
 
 
+class Slow:
+    """A handle that takes its time, so that others get a turn before the next one is followed."""
+
+    def __init__(self, work, clock):
+        self.work = work
+        self.clock = clock
+
+    def watch(self):
+        until = asyncio.get_running_loop().time() + 2 * BREATH
+        while asyncio.get_running_loop().time() < until:
+            pass
+        self.clock.advance(1.0)
+        return self.work.watch()
+
+
 async def test_a_deadline_that_is_over_before_all_are_followed_holds_for_the_rest_too(scene):
-    service = scene.service()
-
-    class Slow:
-        def __init__(self, work):
-            self.work = work
-
-        def watch(self):
-            # Others get a turn before the next one is followed, and time goes on.
-            until = asyncio.get_running_loop().time() + 0.004
-            while asyncio.get_running_loop().time() < until:
-                pass
-            scene.clock.advance(1.0)
-            return self.work.watch()
-
-    works = [Slow(work) for work in service.works(10)]
-    async with asyncio.timeout(5):
+    works = [Slow(work, scene.clock) for work in scene.service().works(10)]
+    async with asyncio.timeout(30):
         results = await wait_all(works, deadline=2.5)
     assert {type(result) for result in results} == {DeadlineExceeded}
+    scene.check_rest()
+
+
+async def test_what_ends_a_block_before_all_are_followed_leaves_the_rest_alone(scene):
+    service = scene.service()
+    works = [service.work("bad", Unauthorized("401")), *service.works(10)]
+    async with AsFinished([Slow(work, scene.clock) for work in works]) as outcomes:
+        assert service.lane.eyes == {}
+        await scene.clock.sleep(50)
+        assert len(service.times) <= 2
+        with pytest.raises(Unauthorized):
+            await anext(outcomes)
     scene.check_rest()
 
 
@@ -226,7 +240,7 @@ async def test_two_consumers_share_the_outcomes_and_both_come_to_the_end(scene):
     async def consume(outcomes):
         return [outcome.item.id async for outcome in outcomes]
 
-    async with AsFinished(works) as outcomes, asyncio.timeout(5):
+    async with AsFinished(works) as outcomes, asyncio.timeout(30):
         first, second = await asyncio.gather(consume(outcomes), consume(outcomes))
     assert sorted(first + second) == [f"work-{n}" for n in range(10)]
     scene.check_rest()

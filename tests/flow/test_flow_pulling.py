@@ -59,7 +59,7 @@ def threads():
 
 async def gone(found=threads):
     """Wait until no thread of ours is left."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while found():
             await asyncio.sleep(0.001)
 
@@ -103,7 +103,7 @@ async def test_no_more_is_read_ahead_than_one_chunk(kind):
     source = kind(1000)
     found = chunks(source, 8)
     await anext(found)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(source.pulled) < 16:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.02)
@@ -118,7 +118,7 @@ async def test_a_source_that_blocks_does_not_hold_up_the_loop():
 
     def blocking():
         yield 1
-        assert may_go.wait(10)
+        assert may_go.wait(60)
         yield 2
 
     found, turns = chunks(blocking(), 2), 0
@@ -146,12 +146,16 @@ async def test_a_slow_source_gives_chunks_that_are_not_full(kind):
     def slow_too():
         yield 1
         yield 2
-        has_more.wait(10)
+        assert has_more.wait(60)
         yield 3
 
     found = chunks(slow() if kind == "task" else slow_too(), 64)
-    async with asyncio.timeout(5):
-        assert await anext(found) == [1, 2]
+    async with asyncio.timeout(30):
+        first = await anext(found)
+        # Each lingers for its company; where the machine is busy, that may come with the next chunk.
+        while len(first) < 2:
+            first += await anext(found)
+    assert first == [1, 2]
     may_go.set()
     has_more.set()
     assert await anext(found) == [3]
@@ -259,7 +263,7 @@ async def test_a_source_that_never_comes_back_is_left_to_its_thread(caplog):
     await asyncio.to_thread(is_stuck.wait)
     began = time.monotonic()
     await found.aclose()
-    assert pulling.LEAVING_TIME <= time.monotonic() - began < pulling.LEAVING_TIME + 5
+    assert pulling.LEAVING_TIME <= time.monotonic() - began < pulling.LEAVING_TIME + 20
     assert "has not come back" in caplog.text
     may_go.set()
     await gone()

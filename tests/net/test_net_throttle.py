@@ -227,6 +227,54 @@ async def test_turns_are_given_in_order():
     assert order == list(range(20))
 
 
+class Passing:
+    """A clock on which a quarter of a second passes at each look, as on a machine that is busy."""
+
+    def __init__(self):
+        self.at = 0.0
+
+    def now(self):
+        self.at += 0.25
+        return self.at
+
+    async def sleep(self, seconds):
+        await asyncio.sleep(0)
+        self.at += seconds
+
+
+PAUSES = [number * 0.25 + 0.1 for number in range(24)]
+
+
+@pytest.mark.parametrize("pause", PAUSES)
+async def test_a_pause_that_ends_between_two_looks_at_the_clock_holds_nobody_for_good(pause):
+    throttle = Throttle(Passing(), widest=2)
+    throttle.refused(0.0, pause)
+
+    async def through():
+        await throttle.enter()
+        await asyncio.sleep(0)
+        throttle.leave()
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(through() for _ in range(5)))
+    assert (throttle.active, len(throttle._queue)) == (0, 0)
+
+
+@pytest.mark.parametrize("pause", PAUSES)
+async def test_whoever_sees_the_pause_out_may_be_cancelled_as_it_ends(pause):
+    throttle = Throttle(Passing(), widest=1)
+    throttle.refused(0.0, pause)
+    first, second = (asyncio.create_task(throttle.enter()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    (cancelled,) = await asyncio.gather(first, return_exceptions=True)
+    if cancelled is None:
+        throttle.leave()
+    async with asyncio.timeout(10):
+        await second
+    assert (throttle.active, len(throttle._queue)) == (1, 0)
+
+
 async def test_time_in_the_queue_is_told():
     clock, events = FakeClock(), []
     service = Service(clock)

@@ -254,7 +254,7 @@ def test_leaving_ends_the_thread_and_closes_everything():
     with ChaosServer() as server:
         server.on_connection(chaos.stall())
         assert threading.active_count() == threads + 1
-        client = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         with client:
             while not server.open:
                 pass

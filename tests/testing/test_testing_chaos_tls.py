@@ -150,7 +150,7 @@ def bare_end(server, *actions):
     server.on_request(chaos.send(b"x"), *actions)
     context = ssl.create_default_context(cafile=server.ca_file)
     with (
-        socket.create_connection(("127.0.0.1", server.port), timeout=5) as bare,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as bare,
         context.wrap_socket(bare, server_hostname="localhost", suppress_ragged_eofs=False) as secure,
     ):
         secure.sendall(b"GET / HTTP/1.1\r\n\r\n")
