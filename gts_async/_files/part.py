@@ -19,6 +19,10 @@ from gts_async._files.staging import locked, sync, sync_folder
 READ_AT_ONCE = 8 << 20
 """Bytes that are read between two chances to cancel."""
 
+WRITE_AT_ONCE = 1 << 20
+"""Bytes that one system call writes. From 2 MiB on, Linux keeps them in pages of 2 MiB, and a virtual machine that has
+given such pages back to its host waits long for each of them."""
+
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Neither a link is followed nor a pipe waited for: others may have put one there."""
 
@@ -100,7 +104,7 @@ class Part:
                 self._check_alone()
                 left = data
                 while left:
-                    count = os.pwritev(self._open_descriptor, [left], self._position)
+                    count = os.pwrite(self._open_descriptor, left[:WRITE_AT_ONCE], self._position)
                     self._position += count
                     left = left[count:]
         except FileError as error:

@@ -204,7 +204,7 @@ async def test_the_order_survives_a_power_cut(fetch: Fetch, target: Path) -> Non
     calls: list[str] = []
 
     def note_call(frame: FrameType, event: str, called: Any) -> None:
-        if event == "c_call" and called.__name__ in ("pwritev", "fsync", "replace", "rename"):
+        if event == "c_call" and called.__name__ in ("pwrite", "fsync", "replace", "rename"):
             calls.append(called.__name__)
 
     threading.setprofile(note_call)
@@ -212,4 +212,4 @@ async def test_the_order_survives_a_power_cut(fetch: Fetch, target: Path) -> Non
         await fetch()
     finally:
         threading.setprofile(None)
-    assert calls[-4:] == ["pwritev", "fsync", "replace", "fsync"]
+    assert calls[-4:] == ["pwrite", "fsync", "replace", "fsync"]
