@@ -230,8 +230,10 @@ async def soak(server: Remote[FaultyServer], seconds: float, in_flight: int, can
         for caller in callers:
             caller.cancel()
         await asyncio.wait(callers)
-    # The server takes notice of the last connections' end.
-    await asyncio.sleep(0.2)
+    # The server takes notice of the last connections' end, when the machine lets it.
+    until = time.monotonic() + SETTLING
+    while (played := server.ask(FaultyServer.played)).open and time.monotonic() < until:
+        await asyncio.sleep(0.02)
     return Soaked(
         load=load,
         curve=curve,
@@ -239,7 +241,7 @@ async def soak(server: Remote[FaultyServer], seconds: float, in_flight: int, can
         files_before=files_before,
         files_after=open_files(),
         tasks_after=tasks(),
-        played=server.ask(FaultyServer.played),
+        played=played,
     )
 
 

@@ -324,7 +324,9 @@ async def test_a_damaged_archive_is_told_as_such(archive: Path, folder: Path, sp
 GOOD = zipped({"/data/a": b"x" * 300, "/data/b/c": b"y" * 300, "/data/d": b""})
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(changes=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_whatever_is_changed_only_our_errors_come_and_nothing_outside_is_touched(
     tmp_path: Path, changes: list[tuple[int, int]]

