@@ -13,12 +13,14 @@ import filecmp
 import os
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import anyio
+import anyio.to_thread
 import httpx
 
 from benchmarks.file_server import JOB, FileServer, Sent
@@ -72,7 +74,7 @@ async def by_httpx(url: str, folder: str, size: int, *, is_synced: bool = False)
                 await file.write(piece)
             if is_synced:
                 await file.flush()
-                await anyio.to_thread.run_sync(os.fsync, file.fileno())
+                await anyio.to_thread.run_sync(os.fsync, file.wrapped.fileno())
 
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         return await _after_a_status(client, size, fetch)
@@ -100,7 +102,14 @@ async def by_curl(url: str, folder: str, size: int) -> Cost:
     return gauged_program(size, ("curl", "-sS", "--fail", "-o", str(Path(folder, PACKED)), f"{url}/model"))
 
 
-WAYS = {OURS: ours, HTTPX: by_httpx, SYNCED: partial(by_httpx, is_synced=True), AIOHTTP: by_aiohttp, CURL: by_curl}
+Way = Callable[[str, str, int], Coroutine[Any, Any, Cost]]
+WAYS: dict[str, Way] = {
+    OURS: ours,
+    HTTPX: by_httpx,
+    SYNCED: partial(by_httpx, is_synced=True),
+    AIOHTTP: by_aiohttp,
+    CURL: by_curl,
+}
 
 
 def promises(runs: Mapping[str, Sequence[Cost]], cuts: int, cut: Sent, is_same: bool) -> list[Promise]:
