@@ -10,6 +10,10 @@ import attrs
 MISSING = "is missing"
 MAX_KEY, MAX_KEYS = 40, 40
 """Characters of a key, and keys of a row, that are compared with one that is missing."""
+TEXT_KEYS = ("content", "text", "sentence1", "sentence")
+"""What the one text of a row is called, in the engine's task types and by people."""
+PAIR = ("sentence1", "sentence2")
+"""Keys that look alike, and of which neither is meant by the other."""
 HALF_A_PAIR = "holds half of a surrogate pair, which no UTF-8 can carry"
 
 ENCODING = "encoding"
@@ -60,7 +64,10 @@ def bare(text: str) -> str:
 @lru_cache(maxsize=256)
 def _nearest(field: str, keys: tuple[str, ...]) -> str | None:
     known = {bare(key): key for key in keys}
-    found = get_close_matches(bare(field), known, n=1, cutoff=0.75)
+    others = [name for name, key in known.items() if key not in PAIR]
+    found = get_close_matches(bare(field), others, n=1, cutoff=0.75)
+    if not found and field in TEXT_KEYS:
+        found = [key for key in TEXT_KEYS if key in known and not (field in PAIR and key in PAIR)]
     return known[found[0]] if found else None
 
 
