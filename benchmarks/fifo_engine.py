@@ -26,7 +26,7 @@ REASONS = {200: b"OK", 307: b"Temporary Redirect", 500: b"Internal Server Error"
 
 def sample(number: int) -> dict[str, str]:
     """Give the sample of that number, as long as a headline."""
-    return {"content": f"{number:08} 文登区这些公路及危桥将进入封闭施工，请注意绕行！"}
+    return {"content": f"{number:08} 沿河两座老桥下月起维修，开车的人请提前改走新路！"}
 
 
 def is_sample(row: Mapping[str, str]) -> bool:

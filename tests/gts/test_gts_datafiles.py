@@ -20,10 +20,10 @@ BAGUALU, QIANKUNDING = EngineType.BAGUALU, EngineType.QIANKUNDING
 CLASSIFICATION, SIMILARITY, NLI = TaskType.CLASSIFICATION, TaskType.SIMILARITY, TaskType.NLI
 IE, SUMMARY = TaskType.IE, TaskType.SUMMARY
 
-NEWS = {"content": "佛山市青少年武术比赛开幕", "label": "体育", "id": 1}
-PAIR = {"id": 0, "sentence1": "村里还有一个土地庙", "sentence2": "村里只有一个土地庙", "label": "neutral"}
+NEWS = {"content": "县城中学足球队昨天夺冠了", "label": "体育", "id": 1}
+PAIR = {"id": 0, "sentence1": "河边新修了一条小路", "sentence2": "河边只有这条小路了", "label": "neutral"}
 ALIKE = {**PAIR, "label": "1"}
-LONG = {"text": "本文总结了十个可穿戴产品的设计原则", "summary": "十大原则"}
+LONG = {"text": "这篇文章分六步讲怎样做一碗好吃的面", "summary": "六步做面"}
 PERSON = {"entity_text": "李开复", "entity_type": "人名", "entity_index": [2, 5]}
 NAMES = {"task": "实体识别", "text": "感动李开复", "entity_list": [PERSON], "choice": ["人名", "地点"]}
 KING = {"entity_text": "英王", "entity_type": "人物", "entity_index": [1, 3]}

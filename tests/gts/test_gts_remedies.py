@@ -1,35 +1,25 @@
 """What is to be done about each thing that is wrong with a row."""
 
-import json
 from typing import Any
 
 import pytest
 
 from gts_async.gts.datafiles import FileReport, check_lines
-from gts_async.gts.values import EngineType, TaskType
-
-BAGUALU, QIANKUNDING = EngineType.BAGUALU, EngineType.QIANKUNDING
-Pipeline = tuple[TaskType, EngineType]
-PLAIN: Pipeline = (TaskType.CLASSIFICATION, QIANKUNDING)
-NUMBERED: Pipeline = (TaskType.CLASSIFICATION, BAGUALU)
-SIMILARITY: Pipeline = (TaskType.SIMILARITY, QIANKUNDING)
-NLI: Pipeline = (TaskType.NLI, QIANKUNDING)
-IE: Pipeline = (TaskType.IE, BAGUALU)
-SUMMARY: Pipeline = (TaskType.SUMMARY, BAGUALU)
-
-NEWS = {"id": 1, "content": "佛山市青少年武术比赛开幕", "label": "体育"}
-PAIR = {"id": 1, "sentence1": "村里还有一个土地庙", "sentence2": "村里只有一个土地庙", "label": "1"}
-THREE = {**PAIR, "label": "neutral"}
-LONG = {"text": "本文总结了十个可穿戴产品的设计原则", "summary": "十大原则"}
-
-
-def ner(text: str, start: int, end: int, **changes: Any) -> dict[str, Any]:
-    entity = {"entity_text": text[start:end], "entity_type": "人名", "entity_index": [start, end]}
-    return {"task": "实体识别", "text": text, "entity_list": [entity], "choice": ["人名", "地点"], **changes}
-
-
-def lines(*rows: object) -> list[bytes]:
-    return [json.dumps(row).encode() + b"\n" for row in rows]
+from tests.gts.good_rows import (
+    IE,
+    LONG,
+    NEWS,
+    NLI,
+    NUMBERED,
+    PAIR,
+    PLAIN,
+    SIMILARITY,
+    SUMMARY,
+    THREE,
+    Pipeline,
+    lines,
+    ner,
+)
 
 
 def check(pipeline: Pipeline, *content: bytes) -> FileReport:

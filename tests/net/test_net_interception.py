@@ -129,7 +129,7 @@ def zipped(**files):
 
 async def test_an_engines_calls_are_answered_by_the_mock(mocked, tmp_path):
     data = tmp_path / "train.json"
-    data.write_text('{"content": "怎样的房子才算户型方正？", "label": "house"}\n')
+    data.write_text('{"content": "阳台朝南的房子好卖吗？", "label": "house"}\n')
     create = mocked.router.post(f"{ENGINE}/api/create_task/")
     create.respond(json={"ret_code": 200, "message": "ok", "task_id": "tnews"})
     upload = mocked.router.post(f"{ENGINE}/api/upfiles/").respond(json={"ret_code": 200, "message": "ok"})
