@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import attrs
 
+from benchmarks.server import Listening
 from gts_async.emulator.engine import Engine
 from gts_async.emulator.scripted import MemoryFiles, Script, ScriptedTrainer
 from gts_async.wire import Answer, Request
@@ -91,7 +92,7 @@ class Seen:
 Write = Callable[[Answer], None]
 
 
-class FifoEngine:
+class FifoEngine(Listening):
     """Serves one trained task, `TASK`, on loopback; every other request is answered while the device is busy.
 
     `held` requests are at the device now, or wait for it.
@@ -106,16 +107,18 @@ class FifoEngine:
         self.held = 0
         self._seen = Seen()
 
+    def connected(self) -> "_Connection":
+        """Give what is to talk with whoever has connected."""
+        return _Connection(self)
+
     async def __aenter__(self) -> Self:
         self._train()
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:{1}".format(*self._server.sockets[0].getsockname())
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._server.close()
+        await super().__aexit__(kind, error, traceback)
         for connection in tuple(self.connections):
             connection.abort()
 
