@@ -82,7 +82,8 @@ def _steps(
             before = version(path, WHAT)
             original = yield from understood(path, WHAT)
         except FileError as error:
-            original = str(error).removeprefix(f"{WHAT}: ").removeprefix(f"{path}: ")
+            copies.append(Copy(source=path, why_not=str(error).removeprefix(f"{WHAT}: ").removeprefix(f"{path}: ")))
+            continue
         if isinstance(original, str):
             copies.append(Copy(source=path, why_not=original))
             continue

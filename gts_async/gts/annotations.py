@@ -205,14 +205,14 @@ def _entity(where: str, entity: Row, text: object, types: set[str]) -> Iterator[
         why = f"is {index}, must be start < end, counted in characters from 1 up"
         yield Fault(f"{where}.entity_index", why, _place_of(entity, text))
     elif isinstance(text, str):
-        named = entity.get("entity_text")
-        if text[start:end] != named:
-            why = f"text[{start}:{end}] is {shown(text[start:end])}, not its entity_text"
+        there = text[start:end]
+        if entity.get("entity_text") != there:
+            why = f"text[{start}:{end}] is {shown(there)}, not its entity_text"
             yield Fault(f"{where}.entity_index", why, _place_of(entity, text))
-        elif named and (_is_dropped(named[0]) or _is_dropped(named[-1])) and _is_looked_at(start, end, len(text)):
+        elif there and (_is_dropped(there[0]) or _is_dropped(there[-1])) and _is_looked_at(start, end, len(text)):
             yield Fault(
                 f"{where}.entity_text",
-                f"{shown(named)} begins or ends with what the tokenizer drops; the training looks for a token there",
+                f"{shown(there)} begins or ends with what the tokenizer drops; the training looks for a token there",
                 "leave such characters out of the entity, and correct its index",
             )
 
